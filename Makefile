@@ -1,0 +1,251 @@
+# libdbpool. `make help` lists what there is.
+
+# The header is the one place that knows the version.
+version_part = $(shell sed -n 's/^.define POOL_VERSION_$(1) \([0-9]*\)$$/\1/p' include/dbpool.h)
+MAJOR := $(call version_part,MAJOR)
+VERSION := $(MAJOR).$(call version_part,MINOR).$(call version_part,PATCH)
+
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+DESTDIR ?=
+# Everything made goes below this folder; another one keeps variants apart (BUILD=build/tsan SANITIZE=thread).
+BUILD ?= build
+# Empty, `thread` or `address`: an instrumented library, linked by the toolchain's clang.
+SANITIZE ?=
+PYTHON ?= python3
+# Seconds that each part of the tests may take.
+PART_TIMEOUT ?= 300
+
+SONAME := libdbpool.so.$(MAJOR)
+LIBRARY := $(BUILD)/lib/libdbpool.so.$(VERSION)
+PRODUCTS := $(BUILD)/lib/libdbpool.so $(BUILD)/include/dbpool.h $(BUILD)/lib/pkgconfig/dbpool.pc
+
+SWIFT_SOURCES := $(sort $(wildcard Sources/PoolCore/*.swift Sources/PoolRuntime/*.swift Sources/Libpq/*.swift \
+  Sources/DBPool/*.swift))
+SHIM_SOURCES := $(sort $(wildcard Sources/CPoolShims/*.c))
+IMPORTED_HEADERS := $(wildcard include/* Sources/CPoolShims/include/* Sources/CLibpq/*)
+OBJECTS := $(BUILD)/obj/DBPool.o $(SHIM_SOURCES:Sources/CPoolShims/%.c=$(BUILD)/obj/%.o)
+
+LIBPQ_CFLAGS = $(shell pkg-config --cflags libpq)
+LIBPQ_LIBS = $(shell pkg-config --libs libpq)
+SWIFT_TOOLCHAIN = $(dir $(realpath $(shell command -v swiftc)))
+CC_PLAIN := $(if $(filter default,$(origin CC)),cc,$(CC))
+COMPILER = $(if $(SANITIZE),$(SWIFT_TOOLCHAIN)clang,$(CC_PLAIN))
+SANITIZE_FLAG = $(addprefix -sanitize=,$(SANITIZE))
+
+WARNINGS := -Wall -Wextra -pedantic -Werror
+SHIM_FLAGS = -std=c11 -O2 -g -fPIC -fvisibility=hidden -fstack-protector-strong -ffunction-sections -fdata-sections \
+  -ffile-prefix-map="$(CURDIR)"=. -Iinclude -ISources/CPoolShims/include $(LIBPQ_CFLAGS) -D_FORTIFY_SOURCE=2 \
+  $(WARNINGS) $(SANITIZE_FLAG:-%=-f%)
+SWIFT_FLAGS = -O -wmo -g -swift-version 6 -parse-as-library -module-name DBPool \
+  -enable-experimental-feature Embedded -warnings-as-errors -file-prefix-map "$(CURDIR)=." -Xcc -fPIC \
+  -Xcc -ffunction-sections -Iinclude -ISources/CPoolShims/include -ISources/CLibpq $(addprefix -Xcc ,$(LIBPQ_CFLAGS)) \
+  -module-cache-path $(BUILD)/obj/modules $(SANITIZE_FLAG)
+# A sanitizer's own functions come from the program that loads the library.
+LINK_FLAGS = -shared -Wl,-soname,$(SONAME) -Wl,--version-script=$(BUILD)/obj/dbpool.map -Wl,--gc-sections -Wl,--as-needed \
+  -Wl,-z,relro,-z,now,-z,nodelete,-z,noexecstack $(if $(SANITIZE),$(SANITIZE_FLAG:-%=-f%),-Wl,-z,defs) \
+  -Wl,--build-id=sha1 -Wl,-O1
+
+WITH_POSTGRES := .ci/with-postgres
+VENV := $(BUILD)/venv
+
+# Recipes stop at the first error and leave no half-made file.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+# Root in somebody else's tree: the work is done and then belongs to the owner of the tree, who can remove it.
+ifeq ($(shell test "$$(id -u)" = 0 && test "$$(stat -c %u .)" != 0 && echo $(DBPOOL_HAND_OVER)yes),yes)
+
+.PHONY: all $(MAKECMDGOALS)
+all $(MAKECMDGOALS): hand-over
+	@:
+
+.PHONY: hand-over
+hand-over:
+	@DBPOOL_HAND_OVER=no .ci/hand-over $(MAKE) --no-print-directory $(MAKECMDGOALS)
+
+else
+
+.PHONY: all
+all: $(PRODUCTS) ## Build the library, its links, header and pkg-config file below build/ (the default)
+
+# ------------------------------------------------------------------------------------------------------- building
+
+# A second user gets a sentence instead of the linker's "permission denied".
+$(BUILD)/.writable: FORCE
+	@if [ -e '$(BUILD)' ] && [ ! -w '$(BUILD)' ]; then \
+	  echo "$(BUILD)/ belongs to $$(stat -c %U '$(BUILD)'): run 'make clean' as that user, or give a folder of yours" \
+	    "(make BUILD=...)." >&2; exit 1; fi
+	@mkdir -p $(BUILD)/obj $(BUILD)/lib/pkgconfig $(BUILD)/include
+	@[ -e $@ ] || touch $@
+
+# Rewritten only when it differs: a source that is gone, or another compiler or flag, rebuilds what depends on it.
+$(BUILD)/obj/recipe: FORCE | $(BUILD)/.writable
+	@printf '%s\n' '$(SWIFT_SOURCES)' '$(SWIFT_FLAGS)' '$(COMPILER) $(SHIM_FLAGS)' '$(LINK_FLAGS)' > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+$(BUILD)/obj/DBPool.o: $(SWIFT_SOURCES) $(IMPORTED_HEADERS) $(BUILD)/obj/recipe
+	.ci/require-swift
+	swiftc $(SWIFT_FLAGS) -c $(SWIFT_SOURCES) -o $@
+	@touch $@ # the compiler leaves the time of a file that would not change
+
+$(BUILD)/obj/%.o: Sources/CPoolShims/%.c $(IMPORTED_HEADERS) $(BUILD)/obj/recipe
+	$(COMPILER) $(SHIM_FLAGS) -c $< -o $@
+
+$(BUILD)/obj/dbpool.map: include/dbpool.h .ci/version-script .ci/declared-functions | $(BUILD)/.writable
+	CC='$(CC_PLAIN)' .ci/version-script $< > $@
+
+$(LIBRARY): $(OBJECTS) $(BUILD)/obj/dbpool.map
+	$(COMPILER) $(LINK_FLAGS) $(OBJECTS) $(LIBPQ_LIBS) -lm -o $@
+
+$(BUILD)/lib/$(SONAME): $(LIBRARY)
+	ln -sf $(<F) $@
+
+$(BUILD)/lib/libdbpool.so: $(BUILD)/lib/$(SONAME)
+	ln -sf $(<F) $@
+
+$(BUILD)/include/dbpool.h: include/dbpool.h | $(BUILD)/.writable
+	install -m 644 $< $@
+
+# The built tree is its own prefix, wherever it lies.
+$(BUILD)/lib/pkgconfig/dbpool.pc: .ci/dbpool.pc.in include/dbpool.h | $(BUILD)/.writable
+	sed -e 's|@PREFIX@|$${pcfiledir}/../..|' -e 's|@LIBDIR@|$${prefix}/lib|' -e 's|@INCLUDEDIR@|$${prefix}/include|' \
+	  -e 's|@VERSION@|$(VERSION)|' $< > $@
+
+# ----------------------------------------------------------------------------------------------------- installing
+
+.PHONY: install
+install: all ## Install below DESTDIR/PREFIX (default /usr/local; LIBDIR and INCLUDEDIR may differ)
+	install -d -m 755 '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(INCLUDEDIR)'
+	install -m 644 $(LIBRARY) '$(DESTDIR)$(LIBDIR)'
+	ln -sf $(notdir $(LIBRARY)) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
+	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libdbpool.so'
+	install -m 644 include/dbpool.h '$(DESTDIR)$(INCLUDEDIR)'
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+	  -e 's|@VERSION@|$(VERSION)|' .ci/dbpool.pc.in > '$(DESTDIR)$(LIBDIR)/pkgconfig/dbpool.pc'
+	chmod 644 '$(DESTDIR)$(LIBDIR)/pkgconfig/dbpool.pc'
+	@[ -n '$(DESTDIR)' ] || echo "Installed. If the loader does not find $(SONAME), run ldconfig as root."
+
+.PHONY: uninstall
+uninstall: ## Remove what install put there (same PREFIX, DESTDIR, LIBDIR, INCLUDEDIR)
+	rm -f '$(DESTDIR)$(LIBDIR)'/libdbpool.so '$(DESTDIR)$(LIBDIR)/$(SONAME)' \
+	  '$(DESTDIR)$(LIBDIR)/$(notdir $(LIBRARY))' '$(DESTDIR)$(LIBDIR)/pkgconfig/dbpool.pc' \
+	  '$(DESTDIR)$(INCLUDEDIR)/dbpool.h'
+
+.PHONY: clean
+clean: ## Remove everything that was built
+	rm -rf $(BUILD) .build
+
+# -------------------------------------------------------------------------------------------------------- testing
+# Each part can be run alone; it starts a throw-away server for itself.
+
+TEST_PARTS := test-build test-swift test-abi test-python test-python-debian test-readme
+SWIFT_SCRATCH := --scratch-path $(BUILD)/swiftpm
+PYTEST_FLAGS := -q -p no:cacheprovider
+# The programs find the built library; nothing is written beside the sources.
+RUN_ENVIRONMENT = env LD_LIBRARY_PATH='$(abspath $(BUILD))/lib' DBPOOL_LIBRARY='$(abspath $(BUILD))/lib/$(SONAME)' \
+  PYTHONPATH='$(CURDIR)/bindings/python' PYTHONDONTWRITEBYTECODE=1 SWIFT_BACKTRACE=enable=no
+
+.PHONY: demo
+demo: ## Show the pool at work: C and Python programs on a throw-away PostgreSQL
+	@.ci/setup build postgres python
+	@$(MAKE) --no-print-directory all
+	@$(RUN_ENVIRONMENT) examples/demo
+
+.PHONY: test
+test: ## Run all tests; installs what they need from Debian; ends with the line `N passed, M failed`
+	@.ci/setup build postgres python
+	@.ci/require-swift
+	@$(MAKE) --no-print-directory all
+	@MAKE='$(MAKE)' PART_TIMEOUT=$(PART_TIMEOUT) $(WITH_POSTGRES) .ci/run-tests $(TEST_PARTS)
+
+.PHONY: test-build
+test-build: all ## Check the built library: symbols, linkage, size, header, pkg-config, install
+	@BUILD='$(BUILD)' Tests/build/run
+
+.PHONY: test-swift
+test-swift: ## Test the Swift modules (swift test)
+	$(WITH_POSTGRES) $(RUN_ENVIRONMENT) swift test $(SWIFT_SCRATCH)
+
+.PHONY: test-abi
+test-abi: all ## Test the library from C programs
+	@$(WITH_POSTGRES) $(RUN_ENVIRONMENT) Tests/abi/run
+
+.PHONY: test-python
+test-python: all ## Test the Python binding with the python3 on PATH
+	@.ci/venv $(PYTHON) $(VENV)
+	$(WITH_POSTGRES) $(RUN_ENVIRONMENT) $(VENV)/bin/python -m pytest $(PYTEST_FLAGS) bindings/python/tests
+
+.PHONY: test-python-debian
+test-python-debian: all ## Test the Python binding with Debian's /usr/bin/python3
+	@.ci/venv /usr/bin/python3 $(VENV)-debian
+	$(WITH_POSTGRES) $(RUN_ENVIRONMENT) $(VENV)-debian/bin/python -m pytest $(PYTEST_FLAGS) bindings/python/tests
+
+.PHONY: test-readme
+test-readme: all ## Run the examples of the README
+	@.ci/venv $(PYTHON) $(VENV)
+	@$(WITH_POSTGRES) $(RUN_ENVIRONMENT) PATH="$(abspath $(VENV))/bin:$$PATH" Tests/readme/run
+
+.PHONY: test-valgrind
+test-valgrind: all ## Run the C tests under valgrind: no error, no byte definitely lost
+	@.ci/setup build postgres valgrind
+	@$(WITH_POSTGRES) $(RUN_ENVIRONMENT) Tests/abi/run --valgrind
+
+# The toolchain's sanitizer wants its libdispatch, also in a program that has none.
+TSAN_CC = $(SWIFT_TOOLCHAIN)clang -fsanitize=thread -rdynamic -L$(SWIFT_TOOLCHAIN)../lib/swift/linux -ldispatch \
+  -lBlocksRuntime -Wl,-rpath,$(SWIFT_TOOLCHAIN)../lib/swift/linux
+
+.PHONY: test-tsan
+test-tsan: ## Run the C tests and the Swift tests with the thread sanitizer
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan SANITIZE=thread all
+	@$(WITH_POSTGRES) $(RUN_ENVIRONMENT) BUILD=$(BUILD)/tsan LD_LIBRARY_PATH='$(abspath $(BUILD))/tsan/lib' \
+	  CC='$(TSAN_CC)' Tests/abi/run --tsan
+	$(WITH_POSTGRES) $(RUN_ENVIRONMENT) swift test --sanitize=thread --scratch-path $(BUILD)/swiftpm-tsan
+
+.PHONY: bench-hot
+bench-hot: all ## Instructions and nanoseconds of a get and put on an open connection
+	@.ci/setup build postgres valgrind
+	@$(WITH_POSTGRES) $(RUN_ENVIRONMENT) bench/hot/run
+
+# -------------------------------------------------------------------------------------------------------- style
+
+SWIFT_FOLDERS = Package.swift $(wildcard Sources Tests)
+C_FILES = $(sort $(shell find Sources Tests examples bench -name '*.c' 2> /dev/null))
+C_FOLDERS = include Sources/CPoolShims/include $(sort $(dir $(C_FILES)))
+SCRIPTS = $(shell find .ci tools Tests examples bench bindings -type f -perm -u+x ! -name '*.*')
+PYTHON_FILES = $(wildcard bindings examples Tests bench) $(shell grep -lE '^.!.*python' $(SCRIPTS))
+SHELL_FILES = $(shell grep -lE '^.!.*/(ba)?sh' $(SCRIPTS))
+RUFF = RUFF_CACHE_DIR=$(BUILD)/ruff $(VENV)/bin/ruff
+
+.PHONY: lint
+lint: ## Check the style of Swift, C, Python, shell and text files
+	swift format lint --strict --recursive --parallel $(SWIFT_FOLDERS)
+	for language in '-std=c99 -x c' '-std=c11 -x c' '-std=c++11 -x c++' '-std=c++17 -x c++'; do \
+	  $(CC_PLAIN) $$language -fsyntax-only $(WARNINGS) include/dbpool.h; done
+	for file in $(C_FILES); do $(CC_PLAIN) -std=c11 -D_GNU_SOURCE= -fsyntax-only $(WARNINGS) \
+	  $(addprefix -I,$(C_FOLDERS)) $(LIBPQ_CFLAGS) $$file; done
+	.ci/venv $(PYTHON) $(VENV)
+	$(RUFF) check $(PYTHON_FILES)
+	$(RUFF) format --check $(PYTHON_FILES)
+	cd bindings/python && $(abspath $(VENV))/bin/mypy --cache-dir=$(abspath $(BUILD))/mypy
+	for file in $(SHELL_FILES); do bash -n $$file; done
+	.ci/lint-text
+
+.PHONY: format
+format: ## Bring Swift and Python files into form
+	swift format --in-place --recursive --parallel $(SWIFT_FOLDERS)
+	.ci/venv $(PYTHON) $(VENV)
+	$(RUFF) check --fix $(PYTHON_FILES)
+	$(RUFF) format $(PYTHON_FILES)
+
+.PHONY: help
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "make %-19s %s\n", $$1, $$2}'
+
+.PHONY: FORCE
+FORCE:
+
+endif

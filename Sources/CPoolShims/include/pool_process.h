@@ -1,0 +1,39 @@
+/* The memory of the process-wide state, the thread's mark of the callback it runs, and what runs at fork and exit.
+ * Static and zero-filled: complete before any code runs, so that nothing is initialised lazily. */
+#ifndef POOL_PROCESS_H
+#define POOL_PROCESS_H
+
+#include <stdint.h>
+
+#define POOL_PROCESS_SIZE 2048
+
+extern unsigned char pool_process_memory[POOL_PROCESS_SIZE];
+
+/* From the index in a token to the address of its record: one step. The system gives it memory as it is used. */
+#define POOL_RECORD_LIMIT (1 << 17)
+
+extern uintptr_t pool_process_records[POOL_RECORD_LIMIT];
+
+static inline uintptr_t *pool_records(void) { return pool_process_records; }
+
+static inline void *pool_process(void) { return pool_process_memory; }
+
+/* The token of the pool whose callback runs in this thread, 0 = none. */
+uint64_t pool_callback_get(void);
+void pool_callback_set(uint64_t token);
+
+/* pthread_atfork() and atexit(): 0, or an errno value. */
+int pool_at_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
+int pool_at_exit(void (*body)(void));
+
+/* Lets OpenSSL, if libpq brought it along, initialise itself and register its exit handler now, so that ours, registered
+ * after it, runs before it. Nothing happens when there is no OpenSSL. */
+void pool_tls_prepare(void);
+
+/* Sleeps `milliseconds`, or for ever if negative. Not a cancellation point. */
+void pool_sleep(int milliseconds);
+
+/* Ends the calling thread. */
+void pool_thread_exit(void) __attribute__((noreturn));
+
+#endif

@@ -1,0 +1,47 @@
+#define _GNU_SOURCE
+#include "pool_errors.h"
+
+#include <dbpool.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STATIC_TLS __thread __attribute__((tls_model("initial-exec")))
+
+static const struct pool_error_slot no_error = {POOL_OK, ""};
+static const struct pool_error_slot no_memory = {POOL_ENOMEM, "out of memory (also for the text of this error)"};
+
+static STATIC_TLS struct pool_error_slot *own;
+static STATIC_TLS int starved;
+
+static pthread_key_t key;
+static int have_key;
+
+/* A constructor, not pthread_once: a child forked in the middle of a once would wait for ever. */
+__attribute__((constructor)) static void make_key(void) { have_key = pthread_key_create(&key, free) == 0; }
+
+struct pool_error_slot *pool_error_slot_take(void) {
+  if (own == NULL) {
+    own = malloc(sizeof *own);
+    starved = own == NULL;
+    if (own == NULL) return NULL;
+    own->code = POOL_OK;
+    own->message[0] = '\0';
+    /* Without a key the slot of an ended thread is leaked: better than a failure to say what failed. */
+    if (have_key) (void)pthread_setspecific(key, own);
+  }
+  return own;
+}
+
+const struct pool_error_slot *pool_error_slot_read(void) {
+  if (own != NULL) return own;
+  return starved ? &no_memory : &no_error;
+}
+
+void pool_error_text(int error, char *buffer, unsigned long size) {
+  char scratch[128];
+  const char *text = strerror_r(error, scratch, sizeof scratch);
+  if (size == 0) return;
+  strncpy(buffer, text, size - 1);
+  buffer[size - 1] = '\0';
+}

@@ -1,0 +1,48 @@
+#define _GNU_SOURCE
+#include "pool_process.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define STATIC_TLS __thread __attribute__((tls_model("initial-exec")))
+
+uintptr_t pool_process_records[POOL_RECORD_LIMIT];
+_Alignas(64) unsigned char pool_process_memory[POOL_PROCESS_SIZE];
+
+static STATIC_TLS uint64_t callback_token;
+
+uint64_t pool_callback_get(void) { return callback_token; }
+void pool_callback_set(uint64_t token) { callback_token = token; }
+
+int pool_at_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void)) {
+  return pthread_atfork(prepare, parent, child);
+}
+
+int pool_at_exit(void (*body)(void)) { return atexit(body) == 0 ? 0 : ENOMEM; }
+
+void pool_tls_prepare(void) {
+  /* int OPENSSL_init_ssl(uint64_t options, const OPENSSL_INIT_SETTINGS *): OpenSSL 1.1.0 and later. With
+   * OPENSSL_INIT_LOAD_CONFIG, as libpq calls it a moment later. */
+  enum { LOAD_CONFIG = 0x40 };
+  int (*init)(uint64_t, const void *);
+  void *symbol = dlsym(RTLD_DEFAULT, "OPENSSL_init_ssl");
+  if (symbol == NULL) return;
+  *(void **)&init = symbol;
+  (void)init(LOAD_CONFIG, NULL);
+}
+
+void pool_sleep(int milliseconds) {
+  struct timespec span = {milliseconds / 1000, milliseconds % 1000 * 1000000L};
+  do {
+    if (milliseconds < 0) span.tv_sec = 3600, span.tv_nsec = 0;
+    (void)syscall(SYS_nanosleep, &span, NULL);
+  } while (milliseconds < 0);
+}
+
+void pool_thread_exit(void) { pthread_exit(NULL); }

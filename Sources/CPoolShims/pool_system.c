@@ -1,0 +1,111 @@
+#define _GNU_SOURCE
+#include "pool_system.h"
+
+#include <arpa/inet.h>
+#include <linux/futex.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+int64_t pool_clock_now(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int pool_futex_wait(uint32_t *word, uint32_t expected, int64_t deadline) {
+  struct timespec until = {deadline / 1000000000, deadline % 1000000000};
+  long rc = syscall(SYS_futex, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, expected, deadline < 0 ? NULL : &until, NULL,
+                    FUTEX_BITSET_MATCH_ANY);
+  return rc == 0 ? 0 : errno;
+}
+
+void pool_futex_wake(uint32_t *word, int count) {
+  (void)syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, count, NULL, NULL, 0);
+}
+
+int pool_duplicate(int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, 3); }
+
+int pool_thread_start(void *(*body)(void *), void *argument) {
+  pthread_attr_t attributes;
+  int error = pthread_attr_init(&attributes);
+  if (error != 0) return error;
+  (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  (void)pthread_attr_setstacksize(&attributes, 512 * 1024);
+
+  sigset_t all, before;
+  (void)sigfillset(&all);
+  (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+  pthread_t thread;
+  error = pthread_create(&thread, &attributes, body, argument);
+  (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+  (void)pthread_attr_destroy(&attributes);
+  return error;
+}
+
+int pool_thread_id(void) { return (int)syscall(SYS_gettid); }
+
+int pool_cancel_disable(void) {
+  int state = PTHREAD_CANCEL_ENABLE;
+  (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+  return state;
+}
+
+void pool_cancel_restore(int state) { (void)pthread_setcancelstate(state, NULL); }
+
+int pool_identity(int fd, uint64_t *device, uint64_t *inode) {
+  struct stat about;
+  if (fstat(fd, &about) != 0) return -1;
+  *device = about.st_dev;
+  *inode = about.st_ino;
+  return 0;
+}
+
+void pool_replace(int fd, int null) {
+  while (dup3(null, fd, O_CLOEXEC) < 0 && (errno == EINTR || errno == EBUSY)) {
+  }
+}
+
+int pool_open_null(void) { return open("/dev/null", O_RDWR | O_CLOEXEC); }
+
+int pool_event_create(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
+
+/* By syscall(): write() and read() are cancellation points. A full counter is a wake-up already pending. */
+void pool_event_signal(int fd) {
+  const uint64_t one = 1;
+  (void)syscall(SYS_write, fd, &one, sizeof one);
+}
+
+void pool_event_clear(int fd) {
+  uint64_t count;
+  (void)syscall(SYS_read, fd, &count, sizeof count);
+}
+
+int pool_epoll_control(int set, int operation, int fd, uint32_t events, uint64_t token) {
+  struct epoll_event event = {.events = events, .data.u64 = token};
+  return epoll_ctl(set, operation, fd, &event);
+}
+
+uint64_t pool_random(void) {
+  uint64_t bits = 0;
+  if (getrandom(&bits, sizeof bits, GRND_NONBLOCK) != sizeof bits) bits = (uint64_t)pool_clock_now();
+  return bits;
+}
+
+int pool_numeric_address(const struct addrinfo *address, char *text, size_t size) {
+  return getnameinfo(address->ai_addr, address->ai_addrlen, text, (socklen_t)size, NULL, 0, NI_NUMERICHOST);
+}
+
+int pool_address_bytes(const char *text, size_t length, unsigned char bytes[16]) {
+  char digits[INET6_ADDRSTRLEN];
+  const char *interface = memchr(text, '%', length);
+  if (interface != NULL) length = (size_t)(interface - text);
+  if (length >= sizeof digits) return 0;
+  memcpy(digits, text, length);
+  digits[length] = '\0';
+  if (inet_pton(AF_INET, digits, bytes) == 1) return 4;
+  return inet_pton(AF_INET6, digits, bytes) == 1 ? 16 : 0;
+}
+
+short pool_poll_end(void) { return POLLRDHUP; }

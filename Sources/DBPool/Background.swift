@@ -1,0 +1,117 @@
+import CDBPool
+import CPoolShims
+
+#if SWIFT_PACKAGE
+  import Libpq
+  import PoolCore
+  import PoolRuntime
+#endif
+
+/// Resets and pings: queries that the upkeep thread runs on connections nobody has, without ever waiting.
+enum Background {
+  /// Sends the first query of a slot that has become `.resetting` or `.checking`.
+  static func start(_ session: SessionPointer) {
+    guard let pointer = session.pointee.connection else { return end(session, succeeded: false) }
+    if session.pointee.slot.state == .checking {
+      send(session, .ping)
+    } else if Connection(pointer).transactionStatus != .idle {
+      send(session, .rollback)
+    } else {
+      send(session, .reset)
+    }
+  }
+
+  /// The socket is ready.
+  static func step(_ session: SessionPointer) {
+    guard session.pointee.stage != .none else { return }
+    withMessage { message in
+      guard let step = session.pointee.query?.step(message: &message) else { return }
+      proceed(session, step, message)
+    }
+  }
+
+  private static func send(_ session: SessionPointer, _ stage: BackgroundStage) {
+    guard let pointer = session.pointee.connection else { return end(session, succeeded: false) }
+    session.pointee.stage = stage
+    var query = BackgroundQuery(Connection(pointer))
+    withMessage { message in
+      let options = session.pointee.record.pointee.options
+      let step: BackgroundQuery.Step
+      switch stage {
+      case .rollback: step = query.start("ROLLBACK", message: &message)
+      case .reset where options.given.reset == POOL_RESET_QUERY:
+        guard let sql = options.resetQuery else { return end(session, succeeded: false) }
+        step = query.start(sql, message: &message)
+      case .reset: step = query.start("DISCARD ALL", message: &message)
+      case .ping, .none: step = query.start("", message: &message)
+      }
+      session.pointee.query = query
+      proceed(session, step, message)
+    }
+  }
+
+  private static func proceed(_ session: SessionPointer, _ step: BackgroundQuery.Step, _ message: Message) {
+    switch step {
+    case .wantsRead, .wantsWrite:
+      let error = process.pointee.poller.listen(
+        session.pointee.descriptor.number, writing: step == .wantsWrite, token: session.pointee.watchToken)
+      if error != 0 { end(session, succeeded: false) }
+    case .failed:
+      reportFailure(session, message)
+      end(session, succeeded: false)
+    case .succeeded:
+      next(session)
+    }
+  }
+
+  /// A query has succeeded: on to the next stage, or done.
+  private static func next(_ session: SessionPointer) {
+    let record = session.pointee.record
+    guard let pointer = session.pointee.connection, session.pointee.query?.finish() == true else {
+      return end(session, succeeded: false)
+    }
+    let connection = Connection(pointer)
+    if session.pointee.stage == .rollback, record.pointee.options.given.reset >= POOL_RESET_DISCARD_ALL {
+      return send(session, .reset)
+    }
+    if session.pointee.stage == .reset {
+      connection.restoreClientState(
+        noticeReceiver: session.pointee.noticeReceiver, noticeProcessor: { Log.notice($0, $1) },
+        noticeContext: record)
+    }
+    let error = process.pointee.poller.rewatch(
+      session.pointee.descriptor.number, token: session.pointee.watchToken)
+    end(session, succeeded: error == 0 && connection.isOpen && connection.transactionStatus == .idle)
+  }
+
+  /// Tells the core how it went.
+  static func end(_ session: SessionPointer, succeeded: Bool, isOverrun: Bool = false) {
+    let record = session.pointee.record
+    session.pointee.stage = .none
+    record.pointee.lock.lock()
+    record.pointee.core.backgroundEnded(session.slotPointer, succeeded: succeeded, now: Clock.now)
+    record.unlockAndWake()
+    record.notifyChanges()
+    if isOverrun {
+      Log.write(record, POOL_LOG_WARNING) {
+        $0.append("a reset or ping took longer than check_timeout_ms; the connection is closed")
+      }
+    }
+  }
+
+  private static func reportFailure(_ session: SessionPointer, _ message: Message) {
+    let stage = session.pointee.stage
+    Log.write(session.pointee.record, POOL_LOG_WARNING) {
+      $0.append(stage == .ping ? "a ping failed: " : "a reset failed: ")
+      $0.append(cString: message.cString)
+    }
+  }
+
+  private static func withMessage(_ body: (inout Message) -> Void) {
+    withUnsafeTemporaryAllocation(of: CChar.self, capacity: 384) { buffer in
+      guard let start = buffer.baseAddress else { return }
+      var message = Message(start, capacity: 384)
+      body(&message)
+    }
+  }
+}

@@ -1,0 +1,275 @@
+import CDBPool
+import CLibpq
+import CPoolShims
+import Synchronization
+
+#if SWIFT_PACKAGE
+  import Libpq
+  import PoolCore
+  import PoolRuntime
+#endif
+
+/// `pool_get`, beyond its fast path.
+///
+/// One deadline, computed at entry, covers everything. A thread that must wait is parked on its ticket's own word; the
+/// ticket is decided under the pool's lock, exactly once: whichever of grant, refusal and time-out comes first.
+struct Borrowing {
+  let record: RecordPointer
+  let token: UInt64
+  let deadline: Instant
+  let isTry: Bool
+  let startedAt: Instant
+
+  /// nil when the arguments are wrong; the message is set.
+  init?(_ record: RecordPointer, _ token: UInt64, timeout: Int32) {
+    guard timeout >= POOL_TIMEOUT_INFINITE else {
+      Failure.set(POOL_EINVAL) {
+        $0.append("timeout_ms is ")
+        $0.append(Int(timeout))
+        $0.append("; give milliseconds, 0, POOL_TIMEOUT_DEFAULT or POOL_TIMEOUT_INFINITE")
+      }
+      return nil
+    }
+    self.record = record
+    self.token = token
+    let effective = timeout == POOL_TIMEOUT_DEFAULT ? record.pointee.options.given.acquire_timeout_ms : timeout
+    startedAt = Clock.now
+    isTry = effective == 0
+    deadline = effective < 0 ? .never : startedAt.after(.milliseconds(Int(effective)))
+  }
+
+  /// A connection, or nil with the error set.
+  func run() -> UnsafeMutableRawPointer? {
+    while true {
+      let found = isTry ? tryOnce() : acquire()
+      switch found {
+      case .loan(let loan):
+        switch loan.verify() {
+        case .fit: return loan.hand()
+        case .dead: loan.drop()
+        case .doubtful:
+          if isTry {
+            loan.drop()
+          } else if let loan = recheck(loan) {
+            return loan.hand()
+          } else {
+            return nil
+          }
+        }
+      case .failed: return nil
+      }
+    }
+  }
+
+  enum Found {
+    case loan(Loan)
+    /// The error is set.
+    case failed
+  }
+
+  // MARK: Without waiting
+
+  private func tryOnce() -> Found {
+    let slot = pool_error_slot_take()
+    record.pointee.lock.lock()
+    guard isOpen else { return failClosed() }
+    if let slot = record.pointee.core.tryAcquire(now: startedAt, isTry: true) { return lent(slot) }
+    let refusal = record.pointee.core.refuseTry()
+    fail(refusal, slot)
+    unlockAndSignal()
+    return .failed
+  }
+
+  // MARK: With waiting
+
+  private func acquire() -> Found {
+    while true {
+      record.pointee.lock.lock()
+      guard isOpen else { return failClosed() }
+      switch record.pointee.core.acquire(deadline: deadline, isDetached: false, now: Clock.now) {
+      case .granted(let slot): return lent(slot)
+      case .waiting(let ticket): return wait(ticket)
+      case .refused(let refusal): return refuse(refusal)
+      case .needsTicket:
+        record.pointee.lock.unlock()
+        guard PoolMemory.provideTickets(record) else {
+          Failure.set(POOL_ENOMEM)
+          return .failed
+        }
+      }
+    }
+  }
+
+  /// A ping must tell whether the connection lives; the caller waits in front of the queue.
+  private func recheck(_ loan: Loan) -> Loan? {
+    while true {
+      record.pointee.lock.lock()
+      loan.session.pointee.lent.store(0, ordering: .relaxed)
+      let found: Found
+      switch record.pointee.core.recheck(loan.session.slotPointer, deadline: deadline, now: Clock.now) {
+      case .waiting(let ticket): found = wait(ticket)
+      case .needsTicket:
+        record.pointee.lock.unlock()
+        if PoolMemory.provideTickets(record) { continue }
+        loan.drop()
+        Failure.set(POOL_ENOMEM)
+        return nil
+      case .granted, .refused:
+        record.pointee.lock.unlock()
+        Failure.set(POOL_EINTERNAL)
+        return nil
+      }
+      guard case .loan(let checked) = found else { return nil }
+      return checked
+    }
+  }
+
+  /// Parks until the ticket is decided or the deadline passes. Under the lock; lets go of it.
+  private func wait(_ ticket: TicketPointer) -> Found {
+    if wouldDeadlock {
+      record.pointee.core.cancel(ticket, now: startedAt)
+      unlockAndSignal()
+      Failure.set(POOL_EDEADLOCK)
+      return .failed
+    }
+    let waiter = Waiter.of(ticket)
+    var seen = waiter.pointee.spot.value
+    unlockAndSignal()
+    let slot = pool_error_slot_take()
+    while true {
+      let end = waiter.pointee.spot.park(seen: seen, until: deadline)
+      record.pointee.lock.lock()
+      // A pool that was closed and buried meanwhile has refused this ticket.
+      guard record.holds(token) else { return failClosed() }
+      let now = Clock.now
+      let found =
+        end == .timedOut
+        ? record.pointee.core.timeOut(ticket, now: now) : record.pointee.core.collect(ticket, now: now)
+      switch found {
+      case .granted(let slot): return lent(slot)
+      case .refused(let refusal):
+        fail(refusal, slot)
+        unlockAndSignal()
+        return .failed
+      case .pending:
+        seen = waiter.pointee.spot.value
+        record.pointee.lock.unlock()
+      }
+    }
+  }
+
+  // MARK: Small steps
+
+  /// Under the lock.
+  private var isOpen: Bool { record.holds(token) && !record.pointee.core.isClosed }
+
+  private var wouldDeadlock: Bool { pool_callback_get() == token }
+
+  /// Marks the slot as lent. Under the lock; lets go of it.
+  private func lent(_ slot: SlotPointer) -> Found {
+    let loan = Loan(Session.of(slot))
+    loan.begin()
+    unlockAndSignal()
+    return .loan(loan)
+  }
+
+  private func refuse(_ refusal: Refusal) -> Found {
+    record.pointee.lock.unlock()
+    let slot = pool_error_slot_take()
+    record.pointee.lock.lock()
+    fail(refusal, slot)
+    record.unlockAndWake()
+    return .failed
+  }
+
+  private func failClosed() -> Found {
+    record.pointee.lock.unlock()
+    Failure.set(POOL_ECLOSED)
+    return .failed
+  }
+
+  /// Under the lock: only copies text.
+  private func fail(_ refusal: Refusal, _ slot: UnsafeMutablePointer<pool_error_slot>?) {
+    guard let slot else { return }
+    RefusalReport(record, refusal, waited: Clock.now - startedAt, wasTry: isTry).write(slot)
+  }
+
+  private func unlockAndSignal() {
+    record.unlockAndSignal()
+  }
+}
+
+extension RecordPointer {
+  /// As `unlockAndWake`, and asks the upkeep thread if there is something for it. While the pool has anything open the
+  /// thread looks by itself every 100 ms.
+  func unlockAndSignal() {
+    let now = process.pointee.coarseNow.load(ordering: .relaxed)
+    let isWanted = pointee.core.total == 0 || pointee.core.needsUpkeep(now: now)
+    unlockAndWake()
+    if isWanted { Upkeep.signal(self) }
+  }
+}
+
+/// A connection that was granted to the calling thread and that the caller has not seen yet.
+struct Loan {
+  let session: SessionPointer
+
+  init(_ session: SessionPointer) { self.session = session }
+
+  enum Fitness {
+    case fit, dead
+    /// Something has arrived on it: only a ping can tell.
+    case doubtful
+  }
+
+  private var record: RecordPointer { session.pointee.record }
+
+  /// Under the lock.
+  func begin() {
+    session.pointee.lent.store(UInt(bitPattern: session.pointee.connection), ordering: .relaxed)
+    if record.pointee.options.given.leak_threshold_ms > 0 {
+      session.pointee.holder = pool_thread_id()
+      session.pointee.isLeakReported = false
+    }
+  }
+
+  /// Looks at the socket, if the pool's `check` asks for it. Not readable: fit. What makes it readable may be the end,
+  /// a last word before the end, or a notification.
+  func verify() -> Fitness {
+    guard record.pointee.options.given.check >= POOL_CHECK_SOCKET, let pointer = session.pointee.connection else {
+      return .fit
+    }
+    let connection = Connection(pointer)
+    guard connection.isOpen else { return .dead }
+    switch Readiness.of(connection.socket) {
+    case .quiet: return .fit
+    case .gone: return .dead
+    case .readable: return connection.consumeInput() && connection.isOpen ? .doubtful : .dead
+    }
+  }
+
+  /// What the caller gets.
+  func hand() -> UnsafeMutableRawPointer? { UnsafeMutableRawPointer(session.pointee.connection) }
+
+  /// Gives a dead connection back.
+  func drop() {
+    record.pointee.lock.lock()
+    session.pointee.lent.store(0, ordering: .relaxed)
+    record.pointee.core.lost(session.slotPointer, now: Clock.now)
+    record.pointee.core.release(session.slotPointer, .broken, now: Clock.now)
+    record.unlockAndSignal()
+  }
+}
+
+/// What one look at a socket tells, without waiting.
+enum Readiness {
+  case quiet, readable, gone
+
+  static func of(_ descriptor: Int32) -> Readiness {
+    var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    let state = pool_cancel_disable()
+    defer { pool_cancel_restore(state) }
+    guard poll(&entry, 1, 0) > 0 else { return .quiet }
+    return Int32(entry.revents) & (POLLERR | POLLNVAL) != 0 ? .gone : .readable
+  }
+}

@@ -1,0 +1,72 @@
+import CDBPool
+import CPoolShims
+import Synchronization
+
+#if SWIFT_PACKAGE
+  import PoolCore
+  import PoolRuntime
+#endif
+
+/// The callbacks that no attempt makes: `log` and `context_free`. One thread at a time for each pool.
+enum Callbacks {
+  /// Asks for a connector thread if there is something to call. Upkeep thread only.
+  static func start(_ record: RecordPointer) {
+    record.pointee.lock.lock()
+    guard !record.pointee.isCallbackRunning, isDue(record) else { return record.pointee.lock.unlock() }
+    record.pointee.isCallbackRunning = true
+    record.pointee.jobs += 1
+    record.pointee.callbackJob.kind = .callbacks
+    record.pointee.callbackJob.record = record
+    record.pointee.lock.unlock()
+    if Connectors.submit(record.callbackJobPointer) != 0 {
+      // No thread to be had: at the next tick.
+      record.pointee.lock.lock()
+      record.pointee.isCallbackRunning = false
+      record.pointee.jobs -= 1
+      record.pointee.lock.unlock()
+    }
+  }
+
+  /// Under the lock.
+  private static func isDue(_ record: RecordPointer) -> Bool {
+    !record.pointee.log.isEmpty || mustFreeContext(record)
+  }
+
+  /// Under the lock: no callback runs or can start any more, but for this one.
+  private static func mustFreeContext(_ record: RecordPointer) -> Bool {
+    record.pointee.core.isFinished && !record.pointee.isContextFreed
+      && record.pointee.jobs == (record.pointee.isCallbackRunning ? 1 : 0)
+  }
+
+  /// On a connector thread.
+  static func run(_ record: RecordPointer) {
+    let options = record.pointee.options.given
+    let forkCount = process.pointee.forkCount.load(ordering: .relaxed)
+    guard ExitGuard.enter() else { ExitGuard.park() }
+    pool_callback_set(record.pointee.token.load(ordering: .relaxed))
+    deliverLog(record, options)
+    pool_callback_set(0)
+
+    record.pointee.lock.lock()
+    let isLast = mustFreeContext(record)
+    if isLast { record.pointee.isContextFreed = true }
+    record.pointee.lock.unlock()
+    if isLast { options.context_free?(options.context) }
+
+    if process.pointee.forkCount.load(ordering: .relaxed) != forkCount { ExitGuard.park() }
+    ExitGuard.leave()
+    record.pointee.lock.lock()
+    record.pointee.isCallbackRunning = false
+    record.pointee.jobs -= 1
+    record.pointee.lock.unlock()
+    Upkeep.signal(record)
+  }
+
+  private static func deliverLog(_ record: RecordPointer, _ options: pool_options_t) {
+    guard let log = options.log else { return }
+    withUnsafeTemporaryAllocation(of: CChar.self, capacity: LogQueue.lineSize) { buffer in
+      guard let line = buffer.baseAddress else { return }
+      while let level = record.pointee.log.pop(into: line) { log(options.context, level, line) }
+    }
+  }
+}

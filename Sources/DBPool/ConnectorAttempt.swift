@@ -1,0 +1,302 @@
+import CDBPool
+import CLibpq
+import CPoolShims
+import Synchronization
+
+#if SWIFT_PACKAGE
+  import Libpq
+  import PoolCore
+  import PoolRuntime
+#endif
+
+/// One attempt to open a connection for a slot, on a connector thread.
+struct ConnectorAttempt {
+  let session: SessionPointer
+  let number: UInt32
+  let record: RecordPointer
+  private let forkCount: UInt32
+
+  init(_ session: SessionPointer, _ number: UInt32) {
+    self.session = session
+    self.number = number
+    record = session.pointee.record
+    forkCount = process.pointee.forkCount.load(ordering: .relaxed)
+  }
+
+  func run() {
+    record.pointee.lock.lock()
+    guard isCurrent else { return endJob() }
+    record.pointee.core.attemptStarted(session.slotPointer, now: Clock.now)
+    record.pointee.lock.unlock()
+    withUnsafeTemporaryAllocation(of: CChar.self, capacity: 1024) { buffer in
+      guard let start = buffer.baseAddress else { return }
+      var message = Message(start, capacity: 1024)
+      let outcome = open(&message)
+      report(outcome, message)
+    }
+  }
+
+  private enum Outcome {
+    case opened
+    case failed(ConnectFailure)
+    /// For no fault of the server.
+    case dropped
+    case exiting
+  }
+
+  private func open(_ message: inout Message) -> Outcome {
+    guard let provider = record.pointee.options.given.conninfo_provider else {
+      guard let parameters = record.pointee.parameters else { return .dropped }
+      return connect(parameters, &message)
+    }
+    guard let buffer = Memory.allocate(CChar.self, count: Int(POOL_CONNINFO_LIMIT)) else {
+      message.append("out of memory")
+      return .failed(.transient)
+    }
+    buffer[0] = 0
+    defer {
+      explicit_bzero(buffer, Int(POOL_CONNINFO_LIMIT))
+      Memory.free(buffer)
+    }
+    guard let code = call({ provider(record.pointee.options.given.context, buffer, Int(POOL_CONNINFO_LIMIT)) }) else {
+      return .exiting
+    }
+    guard code == 0 else {
+      message.append("conninfo_provider returned ")
+      message.append(Int(code))
+      return .failed(.transient)
+    }
+    buffer[Int(POOL_CONNINFO_LIMIT) - 1] = 0
+    return connect(providedBy: buffer, &message)
+  }
+
+  private func connect(providedBy conninfo: UnsafePointer<CChar>, _ message: inout Message) -> Outcome {
+    guard ExitGuard.enter() else { return .exiting }
+    let expansion = ConnectParameters.expand(
+      conninfo: conninfo, fallbackApplicationName: record.pointee.options.name, message: &message)
+    ExitGuard.leave()
+    switch expansion {
+    case .success(let parameters):
+      defer { parameters.free() }
+      return connect(parameters, &message)
+    case .invalid:
+      return .failed(.transient)
+    case .outOfMemory:
+      message.append("out of memory")
+      return .failed(.transient)
+    }
+  }
+
+  private func connect(_ parameters: ConnectParameters, _ message: inout Message) -> Outcome {
+    record.pointee.lock.lock()
+    var mark = record.pointee.targetMark
+    record.pointee.lock.unlock()
+    var hooks = AttemptHooks(attempt: self)
+    let result = ConnectAttempt.run(
+      parameters, mark: &mark, perTargetTimeout: record.pointee.core.settings.connectTimeout,
+      noticeProcessor: { Log.notice($0, $1) }, noticeContext: record, hooks: &hooks, message: &message)
+    record.pointee.lock.lock()
+    record.pointee.targetMark = mark
+    record.pointee.lock.unlock()
+    switch result {
+    case .open(let connection): return accept(Connection(connection), &message)
+    case .failed(.permanent): return .failed(.permanent)
+    case .failed(.tooManyConnections): return .failed(.tooManyConnections)
+    case .failed(.transient): return .failed(.transient)
+    case .outOfMemory:
+      message.append("out of memory")
+      return .failed(.transient)
+    case .stopped: return .dropped
+    case .abandoned: return .exiting
+    }
+  }
+
+  // MARK: A new connection
+
+  /// Watches and configures it, and hands it to the core.
+  private func accept(_ connection: Connection, _ message: inout Message) -> Outcome {
+    if let error = watch(connection) {
+      message.append("cannot watch the new connection: ")
+      message.append(systemError: error)
+      return drop(connection, .failed(.transient))
+    }
+    if let configure = record.pointee.options.given.configure {
+      let context = record.pointee.options.given.context
+      guard let code = call({ configure(context, UnsafeMutableRawPointer(connection.pointer)) }) else {
+        return .exiting
+      }
+      if let problem = problem(connection, code, &message) { return drop(connection, problem) }
+    }
+    record.pointee.lock.lock()
+    guard isCurrent else {
+      record.pointee.lock.unlock()
+      return drop(connection, .dropped)
+    }
+    session.pointee.connection = connection.pointer
+    session.pointee.backendPID = connection.backendPID
+    session.pointee.noticeReceiver = connection.noticeReceiver
+    session.pointee.attemptSocket = Descriptor()
+    session.pointee.lent.store(0, ordering: .relaxed)
+    ConnectionTable.insert(session)
+    session.pointee.isListed = true
+    record.pointee.lastError.clear()
+    record.pointee.core.opened(session.slotPointer, now: Clock.now)
+    record.unlockAndWake()
+    return .opened
+  }
+
+  private func problem(_ connection: Connection, _ code: Int32, _ message: inout Message) -> Outcome? {
+    if code != 0 {
+      message.append("configure returned ")
+      message.append(Int(code))
+    } else if !connection.isOpen {
+      message.append("the connection was lost in configure: ")
+      message.appendCleaned(cString: connection.errorMessage)
+    } else if connection.transactionStatus != .idle || connection.isPipelining || connection.isNonblocking {
+      message.append("configure left the connection busy, in a transaction or in non-blocking mode")
+    } else {
+      return nil
+    }
+    return .failed(.transient)
+  }
+
+  /// 0 descriptors left, or too many watches: an errno value.
+  private func watch(_ connection: Connection) -> Int32? {
+    let descriptor = Descriptor(duplicating: connection.socket)
+    guard descriptor.isOpen else { return pool_errno() }
+    record.pointee.lock.lock()
+    session.pointee.descriptor = descriptor
+    session.pointee.socketNumber = connection.socket
+    session.pointee.watchSerial &+= 1
+    let token = session.pointee.watchToken
+    record.pointee.lock.unlock()
+    let error = process.pointee.poller.watch(descriptor.number, token: token)
+    if error != 0 { unwatch() }
+    return error == 0 ? nil : error
+  }
+
+  private func unwatch() {
+    record.pointee.lock.lock()
+    var descriptor = session.pointee.descriptor
+    session.pointee.descriptor = Descriptor()
+    session.pointee.watchSerial &+= 1
+    record.pointee.lock.unlock()
+    descriptor.close()
+  }
+
+  private func drop(_ connection: Connection, _ outcome: Outcome) -> Outcome {
+    guard ExitGuard.enter() else { return .exiting }
+    connection.finishWithoutBlocking()
+    ExitGuard.leave()
+    waitForEnd()
+    unwatch()
+    return outcome
+  }
+
+  /// A session counts until the server has closed its end: here on the connector thread, which may wait.
+  private func waitForEnd() {
+    let descriptor = session.pointee.descriptor
+    guard descriptor.isOpen else { return }
+    var entry = pollfd(fd: descriptor.number, events: pool_poll_end(), revents: 0)
+    let deadline = Clock.now.after(Span.linger)
+    while CPoolShims.poll(&entry, 1, 50) <= 0, Clock.now < deadline {}
+  }
+
+  // MARK: The end
+
+  private func report(_ outcome: Outcome, _ message: Message) {
+    switch outcome {
+    case .exiting: ExitGuard.park()
+    case .opened: return finish()
+    case .dropped, .failed: break
+    }
+    record.pointee.lock.lock()
+    session.pointee.attemptSocket = isCurrent ? Descriptor() : session.pointee.attemptSocket
+    guard isCurrent else {
+      // Given up meanwhile; what it found out is old.
+      record.pointee.core.stuckReturned()
+      return endJob()
+    }
+    if case .failed(let failure) = outcome {
+      record.pointee.lastError.set(message.cString)
+      record.pointee.core.openFailed(session.slotPointer, failure, now: Clock.now)
+    } else {
+      record.pointee.core.openAbandoned(session.slotPointer)
+    }
+    record.unlockAndWake()
+    if case .failed = outcome {
+      Log.write(record, POOL_LOG_WARNING) {
+        $0.append("cannot connect: ")
+        $0.append(cString: message.cString)
+      }
+    }
+    finish()
+  }
+
+  private func finish() {
+    record.pointee.lock.lock()
+    endJob()
+  }
+
+  /// Under the lock; lets go of it.
+  private func endJob() {
+    record.pointee.jobs -= 1
+    record.unlockAndWake()
+    record.notifyChanges()
+    Upkeep.signal(record)
+  }
+
+  // MARK: Small steps
+
+  /// Under the lock: the slot still waits for this very attempt.
+  var isCurrent: Bool {
+    session.pointee.slot.attempt == number && session.pointee.slot.state == .opening
+  }
+
+  /// Calls the host; nil when the process is exiting. In a child that the host forked from inside the callback this
+  /// thread has no business any more.
+  private func call(_ body: () -> Int32) -> Int32? {
+    guard ExitGuard.enter() else { return nil }
+    pool_callback_set(record.pointee.token.load(ordering: .relaxed))
+    let code = body()
+    pool_callback_set(0)
+    if process.pointee.forkCount.load(ordering: .relaxed) != forkCount { ExitGuard.park() }
+    ExitGuard.leave()
+    return code
+  }
+}
+
+/// What the attempt tells while libpq connects.
+struct AttemptHooks: ConnectHooks {
+  let attempt: ConnectorAttempt
+
+  func now() -> Int64 { Clock.now }
+
+  mutating func socketChanged(_ fd: Int32) {
+    let descriptor = Descriptor(number: fd)
+    let record = attempt.record
+    record.pointee.lock.lock()
+    if attempt.isCurrent { attempt.session.pointee.attemptSocket = descriptor }
+    record.pointee.lock.unlock()
+  }
+
+  mutating func reachedServer() {
+    let record = attempt.record
+    record.pointee.lock.lock()
+    if attempt.isCurrent { record.pointee.core.attemptReached(attempt.session.slotPointer) }
+    record.pointee.lock.unlock()
+    Upkeep.signal(record)
+  }
+
+  mutating func enterLibpq() -> Bool { ExitGuard.enter() }
+
+  mutating func leaveLibpq() { ExitGuard.leave() }
+
+  mutating func shouldStop() -> Bool {
+    let record = attempt.record
+    if record.pointee.isStopping.load(ordering: .relaxed) { return true }
+    record.pointee.lock.lock()
+    defer { record.pointee.lock.unlock() }
+    return !attempt.isCurrent
+  }
+}

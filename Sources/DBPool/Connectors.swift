@@ -1,0 +1,101 @@
+import CDBPool
+import CPoolShims
+
+#if SWIFT_PACKAGE
+  import PoolCore
+  import PoolRuntime
+#endif
+
+/// The threads that may block: in a resolver, in a callback, in the arithmetic of SCRAM. They come when there is work
+/// and go a second after the last.
+///
+/// At most `limit` for the process, but a pool that has none at work always gets one: threads stuck for one pool hold
+/// up no other.
+enum Connectors {
+  static var limit: Int { 64 }
+  private static var idleTime: Nanoseconds { .milliseconds(1000) }
+
+  /// Queues the job. 0, or an errno value when there is no thread for it and none can be started: the job is not
+  /// queued then.
+  static func submit(_ job: UnsafeMutablePointer<Job>) -> Int32 {
+    process.pointee.connectorLock.lock()
+    job.pointee.isQueued = true
+    process.pointee.jobs.append(job)
+    let isFirstOfPool = job.pointee.record?.pointee.running == 0
+    if process.pointee.idleConnectors >= process.pointee.jobs.count {
+      process.pointee.work.advance()
+      process.pointee.connectorLock.unlock()
+      process.pointee.work.wake(1)
+      return 0
+    }
+    guard process.pointee.connectors < limit || isFirstOfPool else {
+      process.pointee.connectorLock.unlock()
+      return 0
+    }
+    process.pointee.connectors += 1
+    process.pointee.connectorLock.unlock()
+    let error = Threads.start({ _ in Connectors.run() }, nil)
+    return error == 0 ? 0 : startFailed(job, error)
+  }
+
+  /// Somebody else may do the job; otherwise it is taken back.
+  private static func startFailed(_ job: UnsafeMutablePointer<Job>, _ error: Int32) -> Int32 {
+    process.pointee.connectorLock.lock()
+    defer { process.pointee.connectorLock.unlock() }
+    process.pointee.connectors -= 1
+    guard process.pointee.connectors == 0, job.pointee.isQueued else { return 0 }
+    job.pointee.isQueued = false
+    process.pointee.jobs.remove(job)
+    return error
+  }
+
+  private static func run() -> UnsafeMutableRawPointer? {
+    process.pointee.connectorLock.lock()
+    while let job = waitForJob() {
+      let (kind, session, attempt) = (job.pointee.kind, job.pointee.session, job.pointee.attempt)
+      guard let record = job.pointee.record else { continue }
+      record.pointee.running += 1
+      process.pointee.connectorLock.unlock()
+      switch kind {
+      case .attempt: if let session { ConnectorAttempt(session, attempt).run() }
+      case .callbacks: Callbacks.run(record)
+      }
+      process.pointee.connectorLock.lock()
+      record.pointee.running -= 1
+    }
+    process.pointee.connectors -= 1
+    process.pointee.connectorLock.unlock()
+    return nil
+  }
+
+  /// Under `connectorLock`, as at return; nil when there was nothing to do for a second.
+  private static func waitForJob() -> UnsafeMutablePointer<Job>? {
+    let deadline = Clock.now.after(idleTime)
+    var isOver = false
+    while true {
+      if let job = nextJob() {
+        job.pointee.isQueued = false
+        process.pointee.jobs.remove(job)
+        return job
+      }
+      if isOver { return nil }
+      let seen = process.pointee.work.value
+      process.pointee.idleConnectors += 1
+      process.pointee.connectorLock.unlock()
+      isOver = process.pointee.work.park(seen: seen, until: deadline) == .timedOut
+      process.pointee.connectorLock.lock()
+      process.pointee.idleConnectors -= 1
+    }
+  }
+
+  /// The oldest job; above the limit only one of a pool that has no thread at work.
+  private static func nextJob() -> UnsafeMutablePointer<Job>? {
+    guard process.pointee.connectors > limit else { return process.pointee.jobs.first }
+    var job = process.pointee.jobs.first
+    while let candidate = job {
+      if candidate.pointee.record?.pointee.running == 0 { return candidate }
+      job = candidate.pointee.next
+    }
+    return nil
+  }
+}

@@ -1,0 +1,77 @@
+import CPoolShims
+import Synchronization
+
+#if SWIFT_PACKAGE
+  import PoolCore
+  import PoolRuntime
+#endif
+
+/// fork(): the handlers of `pthread_atfork`.
+///
+/// Before the fork the forking thread takes every lock of the library, in the order given at `PoolRecord`, so the child
+/// gets consistent memory; critical sections are short and never wait, so fork does not either. In the child every lock
+/// is set free by storing 0, and each inherited socket is replaced by /dev/null: the child can neither speak on a
+/// connection of its parent nor keep it open, and PQfinish is never called on one. Everything else waits for the pool's
+/// first use in the child (`Revival`).
+enum Fork {
+  static func prepare() {
+    process.pointee.registryLock.lock()
+    Registry.visit {
+      $0.pointee.lock.lock()
+      $0.pointee.log.lock.lock()
+    }
+    process.pointee.connectorLock.lock()
+  }
+
+  static func parent() {
+    process.pointee.connectorLock.unlock()
+    Registry.visit {
+      $0.pointee.log.lock.unlock()
+      $0.pointee.lock.unlock()
+    }
+    process.pointee.registryLock.unlock()
+  }
+
+  static func child() {
+    process.pointee.forkCount.wrappingAdd(1, ordering: .relaxed)
+    forgetThreads()
+    let null = Descriptor(number: pool_open_null())
+    Registry.visit { record in
+      leave(record, null.isOpen ? null.number : process.pointee.null)
+      record.pointee.log.lock.startOver()
+      record.pointee.lock.startOver()
+    }
+    if null.isOpen { _ = close(null.number) }
+    process.pointee.connectorLock.startOver()
+    process.pointee.registryLock.startOver()
+  }
+
+  private static func forgetThreads() {
+    process.pointee.poller.forget()
+    process.pointee.isUpkeepRunning = false
+    process.pointee.firstSignalled.store(0, ordering: .relaxed)
+    process.pointee.jobs.removeAll()
+    process.pointee.connectors = 0
+    process.pointee.idleConnectors = 0
+    process.pointee.inside.store(0, ordering: .relaxed)
+    process.pointee.isExiting.store(false, ordering: .relaxed)
+  }
+
+  private static func leave(_ record: RecordPointer, _ null: Int32) {
+    let token = record.pointee.token.load(ordering: .relaxed)
+    if token != 0 { record.pointee.token.store(token | Token.forkedBit, ordering: .relaxed) }
+    record.pointee.isSignalled.store(false, ordering: .relaxed)
+    record.pointee.watchers.store(0, ordering: .relaxed)
+    record.pointee.running = 0
+    for index in 0..<record.pointee.sessions.count {
+      guard let session = record.pointee.sessions.element(index) else { return }
+      let socket = session.pointee.socketNumber
+      let descriptor = session.pointee.descriptor
+      if descriptor.isOpen {
+        descriptor.replace(alias: socket, with: null)
+        descriptor.replace(with: null)
+      }
+      session.pointee.attemptSocket.replace(with: null)
+    }
+  }
+}

@@ -1,0 +1,176 @@
+import CDBPool
+import CPoolShims
+
+#if SWIFT_PACKAGE
+  import Libpq
+  import PoolRuntime
+#endif
+
+/// The options that stand in the conninfo, with the prefix `pool_`.
+struct OptionKeys {
+  typealias Bytes = UnsafeBufferPointer<UInt8>
+
+  private enum Kind {
+    case number, duration, acquireTimeout, text
+    case check, reset, queueMode, flag
+  }
+
+  /// Sets the option `key` (without its prefix). 0, or a code whose message is set and names the key.
+  static func apply(_ key: Bytes, _ value: Bytes, to options: inout Options) -> Int32 {
+    let given = options.given
+    var updated = given
+    guard let code = set(key, value, &updated, &options) else {
+      return Failure.set(POOL_EINVAL) {
+        $0.append("unknown option \"pool_")
+        $0.appendShort(key)
+        $0.append("\" in the conninfo")
+      }
+    }
+    if code == POOL_OK { options.given = updated }
+    return code
+  }
+
+  /// nil for a key that there is not.
+  private static func set(
+    _ key: Bytes, _ value: Bytes, _ given: inout pool_options_t, _ options: inout Options
+  ) -> Int32? {
+    if key == "name" { return copy(value, into: &options.name) }
+    if key == "reset_query" { return copy(value, into: &options.resetQuery) }
+    if key == "min_size" { return read(key, value, .number, &given.min_size) }
+    if key == "max_size" { return read(key, value, .number, &given.max_size) }
+    if key == "max_waiting" { return read(key, value, .number, &given.max_waiting) }
+    if key == "acquire_timeout" { return read(key, value, .acquireTimeout, &given.acquire_timeout_ms) }
+    if key == "connect_timeout" {
+      options.hasConnectTimeout = true
+      return read(key, value, .duration, &given.connect_timeout_ms)
+    }
+    if key == "connect_concurrency" { return read(key, value, .number, &given.connect_concurrency) }
+    if key == "max_lifetime" { return read(key, value, .duration, &given.max_lifetime_ms) }
+    if key == "lifetime_jitter_percent" { return read(key, value, .number, &given.lifetime_jitter_percent) }
+    if key == "idle_timeout" { return read(key, value, .duration, &given.idle_timeout_ms) }
+    if key == "check" { return read(key, value, .check, &given.check) }
+    if key == "check_after_idle" { return read(key, value, .duration, &given.check_after_idle_ms) }
+    if key == "check_timeout" { return read(key, value, .duration, &given.check_timeout_ms) }
+    if key == "reset" { return read(key, value, .reset, &given.reset) }
+    if key == "queue_mode" { return read(key, value, .queueMode, &given.queue_mode) }
+    if key == "leak_threshold" { return read(key, value, .duration, &given.leak_threshold_ms) }
+    if key == "exact_times" { return read(key, value, .flag, &given.exact_times) }
+    return nil
+  }
+
+  private static func copy(_ value: Bytes, into text: inout UnsafeMutablePointer<CChar>?) -> Int32 {
+    guard let memory = Memory.allocate(CChar.self, count: value.count + 1) else { return Failure.set(POOL_ENOMEM) }
+    if let start = value.baseAddress { memcpy(memory, start, value.count) }
+    memory[value.count] = 0
+    Memory.free(text)
+    text = memory
+    return POOL_OK
+  }
+
+  private static func read(_ key: Bytes, _ value: Bytes, _ kind: Kind, _ result: inout Int32) -> Int32 {
+    let number: Int32?
+    let expected: StaticString
+    switch kind {
+    case .number:
+      (number, expected) = (wholeNumber(value), "a whole number")
+    case .duration:
+      (number, expected) = (milliseconds(value), "a duration up to 24 days, such as 500ms, 30s, 10m, 2h")
+    case .acquireTimeout:
+      let infinite = value == "infinite" || value == "-1" || value == "-2"
+      number = infinite ? POOL_TIMEOUT_INFINITE : milliseconds(value)
+      expected = "a duration such as 500ms, 30s, 10m, or -1 for no limit"
+    case .check: (number, expected) = (checkMode(value), "none, watch, socket or ping")
+    case .reset: (number, expected) = (resetMode(value), "none, rollback, discard_all or query")
+    case .queueMode: (number, expected) = (value == "lifo" ? 0 : value == "fifo" ? 1 : nil, "lifo or fifo")
+    case .flag: (number, expected) = (flag(value), "0 or 1")
+    case .text: (number, expected) = (nil, "text")
+    }
+    guard let number else {
+      return Failure.set(POOL_EINVAL) {
+        $0.append("pool_")
+        $0.appendShort(key)
+        $0.append(" is \"")
+        $0.appendShort(value)
+        $0.append("\"; it must be ")
+        $0.append(expected)
+      }
+    }
+    result = number
+    return POOL_OK
+  }
+
+  private static func checkMode(_ value: Bytes) -> Int32? {
+    if value == "none" { return POOL_CHECK_NONE }
+    if value == "watch" { return POOL_CHECK_WATCH }
+    if value == "socket" { return POOL_CHECK_SOCKET }
+    return value == "ping" ? POOL_CHECK_PING : nil
+  }
+
+  private static func resetMode(_ value: Bytes) -> Int32? {
+    if value == "none" { return POOL_RESET_NONE }
+    if value == "rollback" { return POOL_RESET_ROLLBACK }
+    if value == "discard_all" { return POOL_RESET_DISCARD_ALL }
+    return value == "query" ? POOL_RESET_QUERY : nil
+  }
+
+  private static func flag(_ value: Bytes) -> Int32? {
+    if value == "1" || value == "true" || value == "on" || value == "yes" { return 1 }
+    return value == "0" || value == "false" || value == "off" || value == "no" ? 0 : nil
+  }
+
+  /// Decimal digits, with a sign; nil for anything else and for what does not fit an `int`.
+  private static func wholeNumber(_ text: Bytes) -> Int32? {
+    let isNegative = text.first == 0x2D
+    guard let magnitude = digits(isNegative ? Bytes(rebasing: text[1...]) : text) else { return nil }
+    return Int32(exactly: isNegative ? -magnitude : magnitude)
+  }
+
+  private static func digits(_ text: Bytes) -> Int64? {
+    guard !text.isEmpty, text.count <= 12 else { return nil }
+    var value: Int64 = 0
+    for byte in text {
+      guard byte >= 0x30, byte <= 0x39 else { return nil }
+      value = value * 10 + Int64(byte - 0x30)
+    }
+    return value
+  }
+
+  /// A number with a unit, in milliseconds (microseconds round up); nil for anything else.
+  private static func milliseconds(_ text: Bytes) -> Int32? {
+    var end = 0
+    while end < text.count, (0x30...0x39).contains(text[end]) { end += 1 }
+    guard let number = digits(Bytes(rebasing: text[..<end])) else { return nil }
+    let unit = Bytes(rebasing: text[end...])
+    if unit == "us" { return Int32(exactly: (number + 999) / 1000) }
+    let factor: Int64
+    if unit.isEmpty || unit == "ms" {
+      factor = 1
+    } else if unit == "s" {
+      factor = 1000
+    } else if unit == "m" || unit == "min" {
+      factor = 60_000
+    } else if unit == "h" {
+      factor = 3_600_000
+    } else if unit == "d" {
+      factor = 86_400_000
+    } else {
+      return nil
+    }
+    return Int32(exactly: number * factor)
+  }
+}
+
+extension UnsafeBufferPointer<UInt8> {
+  static func == (bytes: Self, text: StaticString) -> Bool {
+    guard bytes.count == text.utf8CodeUnitCount else { return false }
+    for index in 0..<bytes.count where bytes[index] != text.utf8Start[index] { return false }
+    return true
+  }
+}
+
+extension Message {
+  /// What the caller gave, without control characters, not more than fits a line.
+  fileprivate mutating func appendShort(_ bytes: UnsafeBufferPointer<UInt8>) {
+    if let start = bytes.baseAddress { appendCleaned(bytes: start, count: Swift.min(bytes.count, 100)) }
+  }
+}

@@ -1,0 +1,174 @@
+import CDBPool
+import CPoolShims
+import Synchronization
+
+#if SWIFT_PACKAGE
+  import Libpq
+  import PoolCore
+  import PoolRuntime
+#endif
+
+/// The options in force: defaults, then the struct, then the keys of the conninfo.
+struct Options {
+  /// What `pool_options_t` says, its pointers replaced by our copies.
+  var given = Options.defaults
+  /// The connect timeout was set, so the conninfo's `connect_timeout` does not count.
+  var hasConnectTimeout = false
+  /// Owned copies; nil when they are not set.
+  var name: UnsafeMutablePointer<CChar>?
+  var resetQuery: UnsafeMutablePointer<CChar>?
+
+  static var defaults: pool_options_t {
+    var options = pool_options_t()
+    options.size = MemoryLayout<pool_options_t>.size
+    options.max_size = 10
+    options.acquire_timeout_ms = 30_000
+    options.connect_timeout_ms = 10_000
+    options.max_lifetime_ms = 1_800_000
+    options.lifetime_jitter_percent = 20
+    options.idle_timeout_ms = 600_000
+    options.check = POOL_CHECK_WATCH
+    options.check_after_idle_ms = 500
+    options.check_timeout_ms = 5000
+    options.reset = POOL_RESET_ROLLBACK
+    return options
+  }
+
+  func free() {
+    Memory.free(name)
+    Memory.free(resetQuery)
+  }
+
+  /// Takes over a caller's struct, of whatever size. 0, or a code whose message is set.
+  mutating func apply(_ options: UnsafePointer<pool_options_t>) -> Int32 {
+    let size = options.pointee.size
+    let known = MemoryLayout<pool_options_t>.size
+    guard size >= MemoryLayout<Int>.size, size % MemoryLayout<Int32>.size == 0, size <= 65_536 else {
+      return Failure.set(POOL_EINVAL) {
+        $0.append("options: size ")
+        $0.append(Int(clamping: size))
+        $0.append(" is not that of a pool_options_t; use POOL_OPTIONS_INIT or pool_options_init")
+      }
+    }
+    if size > known, !isZero(UnsafeRawPointer(options) + known, Int(size) - known) {
+      return Failure.set(
+        POOL_EINVAL, "options: the struct sets an option that this version of the library does not have")
+    }
+    withUnsafeMutableBytes(of: &given) { own in
+      own.copyMemory(from: UnsafeRawBufferPointer(start: options, count: Swift.min(Int(size), known)))
+    }
+    given.size = known
+    hasConnectTimeout = given.connect_timeout_ms != Options.defaults.connect_timeout_ms
+    return copyTexts()
+  }
+
+  private mutating func copyTexts() -> Int32 {
+    if let text = given.name {
+      name = Memory.copy(text)
+      if name == nil { return Failure.set(POOL_ENOMEM) }
+    }
+    if let text = given.reset_query {
+      resetQuery = Memory.copy(text)
+      if resetQuery == nil { return Failure.set(POOL_ENOMEM) }
+    }
+    given.name = nil
+    given.reset_query = nil
+    return POOL_OK
+  }
+
+  private func isZero(_ start: UnsafeRawPointer, _ count: Int) -> Bool {
+    for offset in 0..<count where start.load(fromByteOffset: offset, as: UInt8.self) != 0 { return false }
+    return true
+  }
+
+  /// Whether the options make sense together. 0, or POOL_EINVAL with a message that names the option.
+  func validate() -> Int32 {
+    let numbers: Int32 =
+      check("min_size", given.min_size, 0, POOL_MAX_SIZE_LIMIT)
+      | check("max_size", given.max_size, 1, POOL_MAX_SIZE_LIMIT)
+      | check("max_waiting", given.max_waiting, 0, .max)
+      | check("acquire_timeout_ms", given.acquire_timeout_ms, POOL_TIMEOUT_INFINITE, .max)
+      | check("connect_timeout_ms", given.connect_timeout_ms, 1, .max)
+      | check("connect_concurrency", given.connect_concurrency, 0, POOL_MAX_SIZE_LIMIT)
+      | check("max_lifetime_ms", given.max_lifetime_ms, 0, .max)
+      | check("lifetime_jitter_percent", given.lifetime_jitter_percent, 0, 100)
+      | check("idle_timeout_ms", given.idle_timeout_ms, 0, .max)
+      | check("check", given.check, POOL_CHECK_NONE, POOL_CHECK_PING)
+      | check("check_after_idle_ms", given.check_after_idle_ms, 0, .max)
+      | check("check_timeout_ms", given.check_timeout_ms, 1, .max)
+      | check("reset", given.reset, POOL_RESET_NONE, POOL_RESET_QUERY)
+      | check("queue_mode", given.queue_mode, POOL_LIFO, POOL_FIFO)
+      | check("leak_threshold_ms", given.leak_threshold_ms, 0, .max)
+      | check("exact_times", given.exact_times, 0, 1)
+    return numbers != 0 ? POOL_EINVAL : validateRelations()
+  }
+
+  private func validateRelations() -> Int32 {
+    if given.acquire_timeout_ms == POOL_TIMEOUT_DEFAULT {
+      return Failure.set(
+        POOL_EINVAL, "acquire_timeout_ms is -1: give milliseconds, 0 for a try, or POOL_TIMEOUT_INFINITE (-2)")
+    }
+    if given.min_size > given.max_size {
+      return Failure.set(POOL_EINVAL) {
+        $0.append("min_size is ")
+        $0.append(Int(given.min_size))
+        $0.append(", more than max_size, which is ")
+        $0.append(Int(given.max_size))
+      }
+    }
+    let hasQuery = resetQuery.map { $0[0] != 0 } ?? false
+    if given.reset == POOL_RESET_QUERY, !hasQuery {
+      return Failure.set(POOL_EINVAL, "reset is query, but reset_query is not set")
+    }
+    if given.reset != POOL_RESET_QUERY, hasQuery {
+      return Failure.set(POOL_EINVAL, "reset_query is set, but reset is not query")
+    }
+    if let name, strlen(name) > POOL_NAME_LIMIT {
+      return Failure.set(POOL_EINVAL, "name is longer than 63 bytes")
+    }
+    return POOL_OK
+  }
+
+  /// 0 if `value` is in its range, else POOL_EINVAL with a message that names the option.
+  private func check(_ name: StaticString, _ value: Int32, _ least: Int32, _ most: Int32) -> Int32 {
+    if value >= least, value <= most { return POOL_OK }
+    return Failure.set(POOL_EINVAL) {
+      $0.append(name)
+      $0.append(" is ")
+      $0.append(Int(value))
+      $0.append("; it must be from ")
+      $0.append(Int(least))
+      $0.append(" to ")
+      $0.append(Int(most))
+    }
+  }
+
+  /// What the core must know.
+  var settings: Settings {
+    var settings = Settings()
+    settings.minSize = Int(given.min_size)
+    settings.maxSize = Int(given.max_size)
+    settings.maxWaiting = Int(given.max_waiting)
+    settings.connectConcurrency = Int(given.connect_concurrency)
+    settings.connectTimeout = .milliseconds(Int(given.connect_timeout_ms))
+    settings.maxLifetime = orNever(given.max_lifetime_ms)
+    settings.lifetimeJitterPercent = Int(given.lifetime_jitter_percent)
+    settings.idleTimeout = orNever(given.idle_timeout_ms)
+    settings.check = CheckMode(rawValue: given.check) ?? .watch
+    settings.checkAfterIdle = .milliseconds(Int(given.check_after_idle_ms))
+    settings.checkTimeout = .milliseconds(Int(given.check_timeout_ms))
+    settings.reset = ResetMode(rawValue: given.reset) ?? .rollback
+    settings.queueMode = QueueMode(rawValue: given.queue_mode) ?? .lifo
+    settings.seed = pool_random()
+    return settings
+  }
+
+  private func orNever(_ milliseconds: Int32) -> Nanoseconds {
+    milliseconds == 0 ? .never : .milliseconds(Int(milliseconds))
+  }
+
+  /// A get needs nothing but an idle connection: no clock, no look at the socket, no note of who has it.
+  var isPlain: Bool {
+    given.check <= POOL_CHECK_WATCH && given.exact_times == 0 && given.leak_threshold_ms == 0
+  }
+}

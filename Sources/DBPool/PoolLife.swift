@@ -1,0 +1,130 @@
+import CDBPool
+import CPoolShims
+import Synchronization
+
+#if SWIFT_PACKAGE
+  import Libpq
+  import PoolCore
+  import PoolRuntime
+#endif
+
+/// Making, resizing, closing and burying a pool.
+enum PoolLife {
+  /// The token of a new pool; nil when there is an error, whose message is set.
+  static func create(_ conninfo: UnsafePointer<CChar>?, _ given: UnsafePointer<pool_options_t>?) -> OpaquePointer? {
+    var options = Options()
+    var parameters: ConnectParameters?
+    guard PoolConfiguration.read(conninfo, given, &options, &parameters) == POOL_OK else {
+      options.free()
+      parameters?.free()
+      return nil
+    }
+    guard let record = prepare(options, usesTLS: parameters?.usesTLS ?? true) else {
+      options.free()
+      parameters?.free()
+      return nil
+    }
+    begin(record, options, parameters)
+    let token = Registry.publish(record)
+    if options.given.min_size > 0 { Upkeep.signal(record) }
+    return OpaquePointer(bitPattern: UInt(token))
+  }
+
+  /// A record with all the memory that the pool needs; nil when there is an error, whose message is set.
+  private static func prepare(_ options: Options, usesTLS: Bool) -> RecordPointer? {
+    guard ProcessLife.start(usesTLS: usesTLS || options.given.conninfo_provider != nil) == POOL_OK else { return nil }
+    guard let record = Registry.take() else {
+      Failure.set(POOL_ENOMEM)
+      return nil
+    }
+    let hasMemory =
+      record.pointee.lastError.prepare() && (options.given.log == nil || record.pointee.log.prepare())
+      && PoolMemory.provideSlots(record, Int(options.given.max_size)) && PoolMemory.provideTickets(record)
+    guard hasMemory else {
+      Registry.giveBack(record)
+      Failure.set(POOL_ENOMEM)
+      return nil
+    }
+    return record
+  }
+
+  /// The record is this thread's alone until it is published; the lock is for those with a stale token.
+  private static func begin(_ record: RecordPointer, _ options: Options, _ parameters: ConnectParameters?) {
+    record.pointee.lock.lock()
+    record.pointee.options = options
+    record.pointee.parameters = parameters
+    record.pointee.core.reopen(settings: options.settings)
+    PoolMemory.addAll(record)
+    record.pointee.targetMark = TargetMark()
+    record.pointee.lastError.clear()
+    record.pointee.log.startOver()
+    record.pointee.isPlain = options.isPlain
+    record.pointee.leaks = 0
+    record.pointee.nextLeakSearch = 0
+    record.pointee.isContextFreed = options.given.context_free == nil
+    record.pointee.isStopping.store(false, ordering: .relaxed)
+    record.pointee.lock.unlock()
+  }
+
+  static func resize(_ record: RecordPointer, _ token: UInt64, _ minSize: Int32, _ maxSize: Int32) -> Int32 {
+    var options = Options()
+    options.given.min_size = minSize
+    options.given.max_size = maxSize
+    let code = options.validate()
+    guard code == POOL_OK else { return code }
+    guard PoolMemory.provideSlots(record, Int(maxSize)) else { return Failure.set(POOL_ENOMEM) }
+    record.pointee.lock.lock()
+    guard record.holds(token), !record.pointee.core.isClosed else {
+      record.pointee.lock.unlock()
+      return Failure.set(POOL_ECLOSED)
+    }
+    record.pointee.core.resize(minSize: Int(minSize), maxSize: Int(maxSize))
+    record.pointee.lock.unlock()
+    Upkeep.signal(record)
+    return POOL_OK
+  }
+
+  static func close(_ record: RecordPointer, _ token: UInt64) -> Int32 {
+    record.pointee.lock.lock()
+    guard record.holds(token), !record.pointee.core.isClosed else {
+      record.pointee.lock.unlock()
+      return Failure.set(POOL_ECLOSED)
+    }
+    record.pointee.isStopping.store(true, ordering: .relaxed)
+    record.pointee.core.shut()
+    while true {
+      let isMore = record.pointee.core.refuseWaiting(limit: 16)
+      record.unlockAndWake()
+      guard isMore else { break }
+      record.pointee.lock.lock()
+      guard record.holds(token) else {
+        record.pointee.lock.unlock()
+        break
+      }
+    }
+    record.notifyChanges()
+    Upkeep.signal(record)
+    return POOL_OK
+  }
+
+  /// The pool is closed and nothing of it is left: its token is void and its record free. Upkeep thread only.
+  static func retire(_ record: RecordPointer) {
+    record.pointee.lock.lock()
+    let isOver =
+      record.pointee.core.isFinished && record.pointee.jobs == 0 && record.pointee.isContextFreed
+      && record.pointee.token.load(ordering: .relaxed) != 0
+    guard isOver else { return record.pointee.lock.unlock() }
+    record.pointee.token.store(0, ordering: .releasing)
+    let (options, parameters) = (record.pointee.options, record.pointee.parameters)
+    let forkedLoans = record.pointee.forkedLoans
+    record.pointee.options = Options()
+    record.pointee.parameters = nil
+    record.pointee.forkedLoans = nil
+    record.pointee.lock.unlock()
+    options.free()
+    parameters?.free()
+    forkedLoans?.free()
+    record.notifyChanges()
+    Registry.giveBack(record)
+  }
+}

@@ -1,0 +1,72 @@
+import CPoolShims
+import Synchronization
+
+#if SWIFT_PACKAGE
+  import PoolCore
+  import PoolRuntime
+#endif
+
+/// What all pools of the process share. Its memory is static and zero-filled, and zero is a valid state of every
+/// member, so it is complete before any code runs.
+struct Process: ~Copyable {
+  /// Guards making, reusing and reviving records, and starting the upkeep thread.
+  let registryLock: Lock
+  var records: Segments<PoolRecord>
+  var firstFree: RecordPointer?
+  /// Of the next pool; also the N of "pool-N".
+  var generation: UInt64
+  /// Handlers for fork and exit are registered.
+  var isPrepared: Bool
+  var hasExitHandler: Bool
+  var hasTLSHandler: Bool
+  var null: Int32
+
+  /// Advances in each forked child: a thread of ours that finds itself in one stops.
+  let forkCount: Atomic<UInt32>
+
+  // The upkeep thread.
+  var poller: Poller
+  var isUpkeepRunning: Bool
+  /// The clock as of its last look, at most 100 ms ago while any pool has something open.
+  let coarseNow: Atomic<Int64>
+  /// The first pool that wants it: index + 1, 0 = none.
+  let firstSignalled: Atomic<UInt32>
+
+  // Connector threads; guarded by `connectorLock`.
+  let connectorLock: Lock
+  var jobs: LinkedList<Job>
+  var connectors: Int
+  var idleConnectors: Int
+  let work: ParkingSpot
+
+  // Exit.
+  let isExiting: Atomic<Bool>
+  /// Threads of ours that may be inside libpq or a callback.
+  let inside: Atomic<Int>
+}
+
+/// The one `Process`.
+var process: UnsafeMutablePointer<Process> {
+  @inline(__always) get { pool_process().assumingMemoryBound(to: Process.self) }
+}
+
+/// Between `enter` and `leave` a thread of ours may be in libpq. Once the process exits nobody enters any more, and the
+/// exit handler waits for those inside: the handlers that run after it, OpenSSL's among them, find no thread of ours.
+enum ExitGuard {
+  /// False when the process exits: the caller must not touch libpq any more.
+  static func enter() -> Bool {
+    process.pointee.inside.wrappingAdd(1, ordering: .sequentiallyConsistent)
+    guard process.pointee.isExiting.load(ordering: .sequentiallyConsistent) else { return true }
+    leave()
+    return false
+  }
+
+  static func leave() {
+    process.pointee.inside.wrappingSubtract(1, ordering: .sequentiallyConsistent)
+  }
+
+  /// Parks the calling thread of ours for the rest of the process.
+  static func park() -> Never {
+    while true { pool_sleep(-1) }
+  }
+}

@@ -1,0 +1,119 @@
+import CLibpq
+import CPoolShims
+import Synchronization
+
+#if SWIFT_PACKAGE
+  import Libpq
+  import PoolCore
+  import PoolRuntime
+#endif
+
+typealias SessionPointer = UnsafeMutablePointer<Session>
+
+/// What the runtime keeps for a slot: libpq's connection and the descriptor by which it is watched.
+///
+/// Guarded by the pool's lock, but for `lent` and `nextInBucket` (atomic), and `connection`, `socketNumber`,
+/// `backendPID`, which do not change while the session is lent and are then read by its holder. From the moment the
+/// core has given a task for the slot until it is told the outcome, the upkeep thread alone uses `connection`.
+struct Session: ~Copyable {
+  /// The core's part; first, so that a `SlotPointer` is a `SessionPointer`.
+  var slot = Slot()
+  /// The address of the connection while it is lent, else 0. Whoever exchanges the address for 0 ends the loan: of two
+  /// puts of the same connection one is refused.
+  let lent = Atomic<UInt>(0)
+  /// The next session in its bucket of the `ConnectionTable`, 0 = none.
+  let nextInBucket = Atomic<UInt>(0)
+  let index: Int
+  let record: RecordPointer
+
+  var connection: OpaquePointer?
+  /// libpq's default, which has no name.
+  var noticeReceiver: PQnoticeReceiver?
+  /// The socket of the attempt under way, for a child that is forked meanwhile.
+  var attemptSocket = Descriptor()
+  /// Our duplicate of the socket, in the upkeep thread's watch until the server has closed its end.
+  var descriptor = Descriptor()
+  /// libpq's own number of the socket.
+  var socketNumber: Int32 = -1
+  var backendPID: Int32 = 0
+  /// Counts watches: an event of an earlier watch of this slot is ignored.
+  var watchSerial: UInt32 = 0
+  /// The kernel's number of the thread that borrowed it, kept when leaks are looked for.
+  var holder: Int32 = 0
+  var isLeakReported = false
+  /// It stands in the `ConnectionTable`.
+  var isListed = false
+  var stage = BackgroundStage.none
+  /// Of a `stage` that is not `.none`.
+  var query: BackgroundQuery?
+  var job = Job()
+
+  init(index: Int, record: RecordPointer) {
+    self.index = index
+    self.record = record
+  }
+
+  static func of(_ slot: SlotPointer) -> SessionPointer {
+    UnsafeMutableRawPointer(slot).assumingMemoryBound(to: Session.self)
+  }
+
+  /// What identifies this watch in an epoll event.
+  var watchToken: UInt64 {
+    UInt64(record.pointee.index) << 42 | UInt64(index) << 24 | UInt64(watchSerial & 0xFF_FFFF)
+  }
+}
+
+extension SessionPointer {
+  var jobPointer: UnsafeMutablePointer<Job> {
+    // In place: the session never moves.
+    withUnsafeMutablePointer(to: &pointee.job) { $0 }
+  }
+
+  var slotPointer: SlotPointer { UnsafeMutableRawPointer(self).assumingMemoryBound(to: Slot.self) }
+}
+
+typealias WaiterPointer = UnsafeMutablePointer<Waiter>
+
+/// What the runtime keeps for a ticket: the word its owner is parked on.
+struct Waiter: ~Copyable {
+  /// The core's part; first, so that a `TicketPointer` is a `WaiterPointer`.
+  var ticket = Ticket()
+  let spot = ParkingSpot()
+  let index: Int
+
+  init(index: Int) { self.index = index }
+
+  static func of(_ ticket: TicketPointer) -> WaiterPointer {
+    UnsafeMutableRawPointer(ticket).assumingMemoryBound(to: Waiter.self)
+  }
+}
+
+extension WaiterPointer {
+  var ticketPointer: TicketPointer { UnsafeMutableRawPointer(self).assumingMemoryBound(to: Ticket.self) }
+}
+
+/// A piece of work for a connector thread.
+struct Job: Linked {
+  enum Kind: UInt8 {
+    case attempt, callbacks
+  }
+
+  var kind = Kind.attempt
+  var record: RecordPointer?
+  var session: SessionPointer?
+  /// The slot's attempt that it is for.
+  var attempt: UInt32 = 0
+  var isQueued = false
+
+  var next: UnsafeMutablePointer<Job>?
+  var previous: UnsafeMutablePointer<Job>?
+}
+
+/// Where a background query stands.
+enum BackgroundStage: UInt8 {
+  case none
+  /// Ends an open transaction; the reset query may follow.
+  case rollback
+  case reset
+  case ping
+}

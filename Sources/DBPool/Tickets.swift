@@ -1,0 +1,193 @@
+import CDBPool
+import CPoolShims
+
+#if SWIFT_PACKAGE
+  import PoolCore
+  import PoolRuntime
+#endif
+
+/// `pool_get` in three steps.
+enum Tickets {
+  static func start(
+    _ record: RecordPointer, _ token: UInt64, _ timeout: Int32, _ ticket: UnsafeMutablePointer<pool_ticket_t>
+  ) -> Int32 {
+    guard let borrowing = Borrowing(record, token, timeout: timeout) else { return POOL_EINVAL }
+    while true {
+      record.pointee.lock.lock()
+      guard record.holds(token) else {
+        record.pointee.lock.unlock()
+        return Failure.set(POOL_ECLOSED)
+      }
+      let now = borrowing.startedAt
+      switch record.pointee.core.acquire(deadline: borrowing.deadline, isDetached: true, now: now) {
+      case .waiting(let queued):
+        ticket.pointee = TicketToken.make(
+          index: Waiter.of(queued).pointee.index, generation: queued.pointee.generation)
+        record.unlockAndSignal()
+        return POOL_OK
+      case .refused(let refusal):
+        record.pointee.lock.unlock()
+        return report(record, refusal, since: now)
+      case .granted(let slot):
+        // Cannot be: a detached caller gets a ticket.
+        record.pointee.core.release(slot, .discarded, now: now)
+        record.unlockAndSignal()
+        return Failure.set(POOL_EINTERNAL)
+      case .needsTicket:
+        record.pointee.lock.unlock()
+        guard PoolMemory.provideTickets(record) else { return Failure.set(POOL_ENOMEM) }
+      }
+    }
+  }
+
+  static func wait(
+    _ record: RecordPointer, _ token: UInt64, _ ticket: pool_ticket_t, _ wait: Int32
+  ) -> UnsafeMutableRawPointer? {
+    guard wait >= POOL_TIMEOUT_INFINITE else {
+      Failure.set(POOL_EINVAL, "wait_ms is below -2; give milliseconds, 0 or POOL_TIMEOUT_INFINITE")
+      return nil
+    }
+    if wait != 0, pool_callback_get() == token {
+      Failure.set(POOL_EDEADLOCK)
+      return nil
+    }
+    let until = wait < 0 ? Instant.never : Clock.now.after(.milliseconds(Int(wait)))
+    return TicketWait(record: record, token: token, ticket: ticket, until: until, isLook: wait == 0).run()
+  }
+
+  static func cancel(_ record: RecordPointer, _ token: UInt64, _ ticket: pool_ticket_t) -> Int32 {
+    record.pointee.lock.lock()
+    guard record.holds(token), let waiter = find(record, ticket) else {
+      record.pointee.lock.unlock()
+      return Failure.set(POOL_EINVAL, "no such ticket, or it has ended")
+    }
+    record.pointee.core.cancel(waiter.ticketPointer, now: Clock.now)
+    record.unlockAndSignal()
+    return POOL_OK
+  }
+
+  /// The waiter of a ticket that has not ended. Under the lock.
+  static func find(_ record: RecordPointer, _ ticket: pool_ticket_t) -> WaiterPointer? {
+    guard let waiter = record.pointee.waiters.element(TicketToken.index(ticket)),
+      waiter.pointee.ticket.state != .free, waiter.pointee.ticket.isDetached,
+      TicketToken.matches(ticket, generation: waiter.pointee.ticket.generation)
+    else { return nil }
+    return waiter
+  }
+
+  static func report(_ record: RecordPointer, _ refusal: Refusal, since: Instant) -> Int32 {
+    guard let slot = pool_error_slot_take() else { return POOL_ENOMEM }
+    record.pointee.lock.lock()
+    let code = RefusalReport(record, refusal, waited: Clock.now - since, wasTry: false).write(slot)
+    record.pointee.lock.unlock()
+    return code
+  }
+}
+
+/// One `pool_get_wait`.
+struct TicketWait {
+  let record: RecordPointer
+  let token: UInt64
+  let ticket: pool_ticket_t
+  let until: Instant
+  let isLook: Bool
+
+  func run() -> UnsafeMutableRawPointer? {
+    var last = Wait.woken
+    while true {
+      record.pointee.lock.lock()
+      guard record.holds(token) else { return fail(POOL_ECLOSED) }
+      guard let waiter = Tickets.find(record, ticket) else {
+        record.pointee.lock.unlock()
+        Failure.set(POOL_EINVAL, "no such ticket, or it has ended")
+        return nil
+      }
+      let now = Clock.now
+      if now >= waiter.pointee.ticket.deadline, waiter.pointee.ticket.state == .waiting {
+        return end(waiter, record.pointee.core.timeOut(waiter.ticketPointer, now: now))
+      }
+      switch waiter.pointee.ticket.state {
+      case .granted:
+        if let connection = collect(waiter) { return connection }
+      case .refused, .free:
+        return end(waiter, record.pointee.core.collect(waiter.ticketPointer, now: now))
+      case .waiting:
+        guard !isLook, now < until, last != .interrupted else { return fail(POOL_PENDING) }
+        last = park(waiter)
+      }
+    }
+  }
+
+  /// Under the lock; lets go of it.
+  private func park(_ waiter: WaiterPointer) -> Wait {
+    let seen = waiter.pointee.spot.value
+    let deadline = Swift.min(until, waiter.pointee.ticket.deadline)
+    waiter.pointee.ticket.parked += 1
+    record.pointee.lock.unlock()
+    let result = waiter.pointee.spot.park(seen: seen, until: deadline)
+    record.pointee.lock.lock()
+    // The ticket's memory stays; a later use of it begins with nobody parked.
+    if record.holds(token), TicketToken.matches(ticket, generation: waiter.pointee.ticket.generation) {
+      waiter.pointee.ticket.parked -= 1
+    }
+    record.pointee.lock.unlock()
+    return result
+  }
+
+  /// Takes the granted connection, if it lives; otherwise the ticket is in front of the queue again. Under the lock;
+  /// lets go of it. The look at the socket is made without the lock: meanwhile the ticket may be taken back.
+  private func collect(_ waiter: WaiterPointer) -> UnsafeMutableRawPointer? {
+    guard let slot = waiter.pointee.ticket.slot else {
+      record.pointee.lock.unlock()
+      return nil
+    }
+    let loan = Loan(Session.of(slot))
+    if record.pointee.options.given.check >= POOL_CHECK_SOCKET {
+      record.pointee.core.beginCheck(waiter.ticketPointer)
+      record.pointee.lock.unlock()
+      let fitness = loan.verify()
+      record.pointee.lock.lock()
+      guard record.pointee.core.endCheck(waiter.ticketPointer, now: Clock.now) else {
+        record.unlockAndSignal()
+        return nil
+      }
+      switch fitness {
+      case .fit: break
+      case .dead, .doubtful:
+        record.pointee.core.requeue(waiter.ticketPointer, isBroken: fitness == .dead, now: Clock.now)
+        record.unlockAndSignal()
+        return nil
+      }
+    }
+    guard case .granted = record.pointee.core.collect(waiter.ticketPointer, now: Clock.now) else {
+      record.pointee.lock.unlock()
+      return nil
+    }
+    loan.begin()
+    record.unlockAndSignal()
+    return loan.hand()
+  }
+
+  private func end(_ waiter: WaiterPointer, _ collected: Collected) -> UnsafeMutableRawPointer? {
+    let startedAt = waiter.pointee.ticket.queuedAt
+    switch collected {
+    case .granted(let slot):
+      let loan = Loan(Session.of(slot))
+      loan.begin()
+      record.unlockAndSignal()
+      return loan.hand()
+    case .pending: return fail(POOL_PENDING)
+    case .refused(let refusal):
+      record.unlockAndSignal()
+      _ = Tickets.report(record, refusal, since: startedAt)
+      return nil
+    }
+  }
+
+  /// Under the lock; lets go of it.
+  private func fail(_ code: Int32) -> UnsafeMutableRawPointer? {
+    record.pointee.lock.unlock()
+    Failure.set(code)
+    return nil
+  }
+}

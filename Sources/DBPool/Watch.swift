@@ -1,0 +1,86 @@
+import CDBPool
+import CPoolShims
+
+#if SWIFT_PACKAGE
+  import Libpq
+  import PoolCore
+  import PoolRuntime
+#endif
+
+/// The watch over the sockets of sessions. Upkeep thread only, but for its beginning (`ConnectorAttempt`).
+enum Watch {
+  /// An event of the poller.
+  static func handle(_ token: UInt64, _ events: UInt32) {
+    guard let record = process.pointee.records.element(Int(token >> 42)),
+      let session = record.pointee.sessions.element(Int((token >> 24) & 0x3FFFF))
+    else { return }
+    record.pointee.lock.lock()
+    guard session.pointee.watchToken == token else { return record.pointee.lock.unlock() }
+    let isEnd = Poller.isEnd(events)
+    switch session.pointee.slot.state {
+    case .closing:
+      record.pointee.lock.unlock()
+      // Before our own close is done the connection is still there; `rewatch` will tell again.
+      if isEnd, session.pointee.connection == nil { closed(session) }
+    case .resetting, .checking:
+      record.pointee.lock.unlock()
+      Background.step(session)
+    case .idle, .leased, .opening, .retiring:
+      if isEnd, record.pointee.options.given.check != POOL_CHECK_NONE {
+        record.pointee.core.lost(session.slotPointer, now: Clock.now)
+      }
+      record.unlockAndWake()
+      Upkeep.signal(record)
+    case .empty:
+      record.pointee.lock.unlock()
+    }
+  }
+
+  private static func closed(_ session: SessionPointer) {
+    let record = session.pointee.record
+    end(session)
+    record.pointee.lock.lock()
+    record.pointee.core.closed(session.slotPointer)
+    record.unlockAndWake()
+    Upkeep.signal(record)
+  }
+
+  /// Lets go of our descriptor.
+  static func end(_ session: SessionPointer) {
+    var descriptor = session.pointee.descriptor
+    if descriptor.isOurs { process.pointee.poller.ignore(descriptor.number) }
+    session.pointee.record.pointee.lock.lock()
+    session.pointee.descriptor = Descriptor()
+    session.pointee.watchSerial &+= 1
+    session.pointee.record.pointee.lock.unlock()
+    descriptor.close()
+  }
+
+  /// The borrower's PQreset gave the connection another socket: watch that one.
+  static func move(_ session: SessionPointer, to socket: Int32) {
+    end(session)
+    let descriptor = Descriptor(duplicating: socket)
+    session.pointee.record.pointee.lock.lock()
+    session.pointee.descriptor = descriptor
+    session.pointee.socketNumber = socket
+    let token = session.pointee.watchToken
+    session.pointee.record.pointee.lock.unlock()
+    if descriptor.isOpen { _ = process.pointee.poller.watch(descriptor.number, token: token) }
+  }
+
+  /// The set was lost: what still has a descriptor of ours is watched again, the rest counts as lost.
+  static func renew(_ record: RecordPointer) {
+    for index in 0..<record.pointee.sessions.count {
+      guard let session = record.pointee.sessions.element(index) else { continue }
+      let descriptor = session.pointee.descriptor
+      if descriptor.isOurs {
+        _ = process.pointee.poller.watch(descriptor.number, token: session.pointee.watchToken)
+      } else if session.pointee.connection != nil {
+        record.pointee.lock.lock()
+        record.pointee.core.lost(session.slotPointer, now: Clock.now)
+        record.unlockAndWake()
+      }
+    }
+    Upkeep.signal(record)
+  }
+}

@@ -1,0 +1,117 @@
+import CLibpq
+import CPoolShims
+
+/// A `PGconn *`. Who holds it and when it ends is the business of others.
+public struct Connection {
+  public let pointer: OpaquePointer
+
+  @inline(__always)
+  public init(_ pointer: OpaquePointer) { self.pointer = pointer }
+
+  public enum TransactionStatus {
+    case idle, active, inTransaction, inError, unknown
+  }
+
+  /// The corresponding C function is `PQstatus`.
+  @inline(__always)
+  public var isOpen: Bool { pool_libpq_table().pointee.status(pointer) == CONNECTION_OK }
+
+  /// The corresponding C function is `PQtransactionStatus`.
+  @inline(__always)
+  public var transactionStatus: TransactionStatus {
+    switch pool_libpq_table().pointee.transactionStatus(pointer) {
+    case PQTRANS_IDLE: .idle
+    case PQTRANS_ACTIVE: .active
+    case PQTRANS_INTRANS: .inTransaction
+    case PQTRANS_INERROR: .inError
+    default: .unknown
+    }
+  }
+
+  /// The corresponding C function is `PQpipelineStatus`.
+  @inline(__always)
+  public var isPipelining: Bool { pool_libpq_table().pointee.pipelineStatus(pointer) != PQ_PIPELINE_OFF }
+
+  /// The corresponding C function is `PQisnonblocking`.
+  @inline(__always)
+  public var isNonblocking: Bool { pool_libpq_table().pointee.isNonblocking(pointer) != 0 }
+
+  /// 0 while open. The corresponding C function is `PQstatus`.
+  @inline(__always)
+  public var rawStatus: UInt32 { pool_libpq_table().pointee.status(pointer).rawValue }
+
+  /// 0 while idle. The corresponding C function is `PQtransactionStatus`.
+  @inline(__always)
+  public var rawTransactionStatus: UInt32 { pool_libpq_table().pointee.transactionStatus(pointer).rawValue }
+
+  /// 0 in neither mode. The corresponding C functions are `PQpipelineStatus` and `PQisnonblocking`.
+  @inline(__always)
+  public var rawModes: UInt32 {
+    pool_libpq_table().pointee.pipelineStatus(pointer).rawValue
+      | UInt32(bitPattern: pool_libpq_table().pointee.isNonblocking(pointer))
+  }
+
+  /// The corresponding C function is `PQsocket`.
+  @inline(__always)
+  public var socket: Int32 { pool_libpq_table().pointee.socket(pointer) }
+
+  /// The corresponding C function is `PQbackendPID`.
+  @inline(__always)
+  public var backendPID: Int32 { pool_libpq_table().pointee.backendPID(pointer) }
+
+  /// Valid until the next operation on the connection. The corresponding C function is `PQerrorMessage`.
+  public var errorMessage: UnsafePointer<CChar>? { UnsafePointer(pool_libpq_table().pointee.errorMessage(pointer)) }
+
+  /// Nil when the server has not reported it. The corresponding C function is `PQparameterStatus`.
+  public func parameterStatus(_ name: StaticString) -> UnsafePointer<CChar>? {
+    pool_libpq_table().pointee.parameterStatus(pointer, cString(name))
+  }
+
+  /// The corresponding C function is `PQsslInUse`.
+  public var isUsingTLS: Bool { pool_libpq_table().pointee.sslInUse(pointer) != 0 }
+
+  /// Reads what has arrived, without waiting. False: the connection is broken, or about to be.
+  /// The corresponding C function is `PQconsumeInput`.
+  public func consumeInput() -> Bool { pool_libpq_table().pointee.consumeInput(pointer) == 1 }
+
+  /// Whoever receives notices now; on a new connection that is libpq's default.
+  /// The corresponding C function is `PQsetNoticeReceiver`, which with NULL only tells.
+  public var noticeReceiver: PQnoticeReceiver? {
+    pool_libpq_table().pointee.setNoticeReceiver(pointer, nil, nil)
+  }
+
+  /// Makes libpq's side of an idle connection as it was when it was new; the server's side is not touched.
+  /// `noticeReceiver` is what `noticeReceiver` said on a new connection: libpq has no name for it.
+  public func restoreClientState(
+    noticeReceiver: PQnoticeReceiver?, noticeProcessor: PQnoticeProcessor?, noticeContext: UnsafeMutableRawPointer?
+  ) {
+    let libpq = pool_libpq_table().pointee
+    _ = libpq.setErrorVerbosity(pointer, PQERRORS_DEFAULT)
+    _ = libpq.setErrorContextVisibility(pointer, PQSHOW_CONTEXT_ERRORS)
+    _ = libpq.setNoticeReceiver(pointer, noticeReceiver, nil)
+    _ = libpq.setNoticeProcessor(pointer, noticeProcessor, noticeContext)
+    libpq.untrace(pointer)
+    dropNotifications()
+  }
+
+  /// The corresponding C function is `PQnotifies`.
+  public func dropNotifications() {
+    let libpq = pool_libpq_table().pointee
+    while let notification = libpq.notifies(pointer) { libpq.freemem(notification) }
+  }
+
+  /// Ends the connection, never waiting for the peer.
+  ///
+  /// `PQfinish` says goodbye to the server. On a connection in blocking mode that has something to send to a peer that
+  /// does not read, it would wait for ever; and leaving that mode flushes first, and waits too. With the sending side
+  /// shut down both fail at once instead, and the server sees the end of the stream. An idle connection has nothing to
+  /// send, so the goodbye fits into the socket's buffer.
+  /// The corresponding C function is `PQfinish`.
+  public func finishWithoutBlocking() {
+    if !isOpen || transactionStatus != .idle || isPipelining || isNonblocking {
+      let descriptor = socket
+      if descriptor >= 0 { _ = shutdown(descriptor, CInt(SHUT_WR)) }
+    }
+    pool_libpq_table().pointee.finish(pointer)
+  }
+}

@@ -1,0 +1,181 @@
+import CLibpq
+import CPoolShims
+
+/// Asks libpq what a conninfo means together with the environment and the service file.
+///
+/// libpq tells every value (`PQconninfo`) of a connection that it refused to begin. So two connections are begun that
+/// cannot succeed: no socket is opened and no name looked up for them.
+struct ConninfoProbe {
+  /// All values but `password` and `target_session_attrs`.
+  let options: UnsafeMutablePointer<PQconninfoOption>
+  /// For those two. It is apart because the first probe must override them: any password, so that libpq does not read
+  /// the password file (and print what it dislikes about it), and an invalid attribute, the last thing it validates.
+  let rest: UnsafeMutablePointer<PQconninfoOption>
+
+  enum Result {
+    case success(ConninfoProbe)
+    case invalid
+    case outOfMemory
+  }
+
+  static func run(_ conninfo: UnsafePointer<CChar>, _ message: inout Message) -> Result {
+    switch parse(conninfo, &message) {
+    case .success: break
+    case .invalid: return .invalid
+    case .outOfMemory: return .outOfMemory
+    }
+    let hasOptions = holdsOptions(UnsafeBufferPointer(cString: conninfo))
+    let expanded = hasOptions ? conninfo : nil
+    // The attribute is validated last, by its value.
+    switch begin(expanded, "password", sentinel, "target_session_attrs", sentinel, isNamed: true, &message) {
+    case .invalid: return .invalid
+    case .outOfMemory: return .outOfMemory
+    case .success(let options):
+      // One host name, two addresses: refused before anything else is looked at.
+      switch begin(expanded, "host", sentinel, "hostaddr", twoAddresses, isNamed: false, &message) {
+      case .success(let rest): return .success(ConninfoProbe(options: options, rest: rest))
+      case .invalid:
+        release(options)
+        return .invalid
+      case .outOfMemory:
+        release(options)
+        return .outOfMemory
+      }
+    }
+  }
+
+  func free() {
+    release(options)
+    release(rest)
+  }
+
+  /// The value of an option, nil when it is not set.
+  func value(of option: PQconninfoOption) -> UnsafePointer<CChar>? {
+    let keyword = UnsafeBufferPointer<UInt8>(cString: option.keyword)
+    guard keyword.isEqual(to: "password") || keyword.isEqual(to: "target_session_attrs") else {
+      return UnsafePointer(option.val)
+    }
+    return find(keyword, in: rest)
+  }
+}
+
+private let sentinel: StaticString = "(libdbpool's probe)"
+private let twoAddresses: StaticString = ","
+
+private enum Answer {
+  case success(UnsafeMutablePointer<PQconninfoOption>)
+  case invalid
+  case outOfMemory
+}
+
+private enum Verdict {
+  case success, invalid, outOfMemory
+}
+
+private func parse(_ conninfo: UnsafePointer<CChar>, _ message: inout Message) -> Verdict {
+  let libpq = pool_libpq_table().pointee
+  var error: UnsafeMutablePointer<CChar>?
+  if let options = libpq.conninfoParse(conninfo, &error) {
+    release(options)
+    return .success
+  }
+  guard let error else { return .outOfMemory }
+  let verdict = isOutOfMemory(error) ? Verdict.outOfMemory : .invalid
+  message.appendConninfoError(error, conninfo: UnsafeBufferPointer(cString: conninfo))
+  libpq.freemem(error)
+  return verdict
+}
+
+/// A text without `=` that is no URI either would be taken for a database's name. `PQconninfoParse` accepts it only
+/// when it is blank.
+private func holdsOptions(_ conninfo: UnsafeBufferPointer<UInt8>) -> Bool {
+  uriPrefixLength(conninfo) != nil || conninfo.contains(byte: UInt8(ascii: "="))
+}
+
+/// Begins a connection with two values that make libpq refuse, and returns all values.
+private func begin(
+  _ conninfo: UnsafePointer<CChar>?, _ keyword: StaticString, _ value: StaticString, _ lastKeyword: StaticString,
+  _ lastValue: StaticString, isNamed: Bool, _ message: inout Message
+) -> Answer {
+  let libpq = pool_libpq_table().pointee
+  guard let connection = start(conninfo, keyword, value, lastKeyword, lastValue) else { return .outOfMemory }
+  defer { libpq.finish(connection) }
+  guard let options = libpq.conninfo(connection) else { return .outOfMemory }
+  // The last value stands there if all was parsed. What libpq then refuses is what was meant to be refused if the
+  // error names it, or if nothing is looked at before it.
+  let wasParsed = find(UnsafeBufferPointer(lastKeyword), in: options).map {
+    UnsafeBufferPointer<UInt8>(cString: $0).isEqual(to: lastValue)
+  }
+  let error: UnsafeMutablePointer<CChar>? = libpq.errorMessage(connection)
+  if libpq.status(connection) == CONNECTION_BAD, wasParsed == true, !isNamed || names(error) {
+    return .success(options)
+  }
+  release(options)
+  if let error, isOutOfMemory(error) { return .outOfMemory }
+  if let conninfo {
+    message.appendConninfoError(error, conninfo: UnsafeBufferPointer(cString: conninfo))
+  } else {
+    message.appendCleaned(cString: error)
+  }
+  if message.isEmpty { message.append("libpq does not tell the connection's parameters") }
+  return .invalid
+}
+
+private func start(
+  _ conninfo: UnsafePointer<CChar>?, _ keyword: StaticString, _ value: StaticString, _ lastKeyword: StaticString,
+  _ lastValue: StaticString
+) -> OpaquePointer? {
+  withUnsafeTemporaryAllocation(of: UnsafePointer<CChar>?.self, capacity: 8) { names in
+    names.initialize(repeating: nil)
+    guard let keywords = names.baseAddress else { return nil }
+    let values = keywords + 4
+    var used = 0
+    if let conninfo {
+      keywords[used] = cString("dbname")
+      values[used] = conninfo
+      used &+= 1
+    }
+    keywords[used] = cString(keyword)
+    values[used] = cString(value)
+    keywords[used &+ 1] = cString(lastKeyword)
+    values[used &+ 1] = cString(lastValue)
+    return pool_libpq_table().pointee.connectStartParams(keywords, values, 1)
+  }
+}
+
+private func names(_ error: UnsafeMutablePointer<CChar>?) -> Bool {
+  guard let error else { return false }
+  return UnsafeBufferPointer<UInt8>(cString: error).position(of: sentinel) != nil
+}
+
+func isOutOfMemory(_ error: UnsafePointer<CChar>) -> Bool {
+  UnsafeBufferPointer<UInt8>(cString: error).hasPrefix("out of memory")
+}
+
+private func find(
+  _ keyword: UnsafeBufferPointer<UInt8>, in options: UnsafeMutablePointer<PQconninfoOption>
+) -> UnsafePointer<CChar>? {
+  var option = options
+  while let name = option.pointee.keyword {
+    if UnsafeBufferPointer<UInt8>(cString: name).isEqual(to: keyword) { return UnsafePointer(option.pointee.val) }
+    option += 1
+  }
+  return nil
+}
+
+/// Frees options; libpq does not wipe the passwords in them.
+private func release(_ options: UnsafeMutablePointer<PQconninfoOption>) {
+  var option = options
+  while option.pointee.keyword != nil {
+    if let value = option.pointee.val, let mark = option.pointee.dispchar, mark[0] == CChar(UInt8(ascii: "*")) {
+      explicit_bzero(value, strlen(value))
+    }
+    option += 1
+  }
+  pool_libpq_table().pointee.conninfoFree(options)
+}
+
+/// A literal is NUL-terminated.
+func cString(_ text: StaticString) -> UnsafePointer<CChar> {
+  UnsafePointer<CChar>(OpaquePointer(text.utf8Start))
+}

@@ -1,0 +1,67 @@
+/// Why an attempt to connect failed, as far as the next attempt is concerned.
+public enum ConnectFailure: UInt8, Sendable {
+  /// May pass: refused, restarting, timed out.
+  case transient
+  /// The server has no session left.
+  case tooManyConnections
+  /// Will not go away: wrong password, no such database.
+  case permanent
+}
+
+/// When and how many attempts to connect may be under way.
+///
+/// While nothing is known of the server one attempt feels its way; once it has reached the server the window is open.
+/// A failure shuts the window to one probe after a delay (100 ms, doubling to 1 s; jittered so that processes spread
+/// out). A success doubles the window (slow start, as TCP). A lost session makes the server suspect: one attempt first.
+struct ConnectHealth {
+  private(set) var window = 1
+  private var isUntried = true
+  private(set) var retryAt: Instant = 0
+  private var delay: Nanoseconds = 0
+  /// The last attempt failed, and none succeeded since.
+  private(set) var lastFailure: ConnectFailure?
+
+  mutating func reached(limit: Int) {
+    guard isUntried else { return }
+    isUntried = false
+    window = limit
+  }
+
+  mutating func succeeded(limit: Int) {
+    isUntried = false
+    lastFailure = nil
+    retryAt = 0
+    delay = 0
+    window = Swift.min(limit, window &* 2)
+  }
+
+  mutating func failed(_ failure: ConnectFailure, now: Instant, random: UInt64) {
+    isUntried = false
+    lastFailure = failure
+    window = 1
+    switch failure {
+    case .transient:
+      let doubled = Swift.min(delay &* 2, Instant.milliseconds(1000))
+      delay = Swift.max(doubled, Instant.milliseconds(100))
+      let tenth = delay / 10
+      retryAt = now.after(delay - Int64(truncatingIfNeeded: random % UInt64(tenth + 1)))
+    case .tooManyConnections:
+      delay = Instant.milliseconds(1000)
+      retryAt = now.after(delay)
+    case .permanent:
+      delay = Instant.milliseconds(1000)
+      retryAt = now.after(Instant.milliseconds(5000))
+    }
+  }
+
+  /// A session was ended by the server or the network.
+  mutating func suspect() {
+    isUntried = false
+    window = 1
+  }
+
+  /// The next attempt may start at once, with what it connects to changed.
+  mutating func forgive() {
+    self = ConnectHealth()
+  }
+}

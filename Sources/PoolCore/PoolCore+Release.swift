@@ -1,0 +1,176 @@
+/// What the runtime saw when it looked at a connection that was put back.
+public enum Condition: UInt8, Sendable {
+  case idle
+  /// Open transaction, failed or not.
+  case inTransaction
+  /// Lost, busy, or in a mode that the next user does not expect.
+  case broken
+  /// The caller says that it is unfit.
+  case discarded
+}
+
+extension PoolCore {
+  /// A loan ends. Does nothing for a slot that is not lent.
+  @inline(__always)
+  public mutating func release(_ slot: SlotPointer, _ condition: Condition, now: Instant) {
+    guard slot.pointee.state == .leased else { return broken("released a slot that is not leased") }
+    leased &-= 1
+    counters.useTime &+= now &- slot.pointee.since
+    if condition == .idle, isOrdinary, !slot.pointee.isCondemned, slot.pointee.epoch == epoch {
+      keep(slot, now: now)
+    } else if condition == .idle, settings.reset.rawValue <= ResetMode.rollback.rawValue {
+      settle(slot, now: now)
+    } else {
+      releaseUnclean(slot, condition, now: now)
+    }
+  }
+
+  @inline(__always)
+  private mutating func keep(_ slot: SlotPointer, now: Instant) {
+    slot.pointee.state = .idle
+    slot.pointee.since = now
+    idle.prepend(slot)
+  }
+
+  private mutating func releaseUnclean(_ slot: SlotPointer, _ condition: Condition, now: Instant) {
+    let isUnfit = condition == .broken || condition == .discarded
+    if isUnfit || (condition == .inTransaction && settings.reset == .none) {
+      counters.discarded &+= 1
+      if condition == .broken, slot.pointee.isLost { health.suspect() }
+      close(slot, replace: true)
+    } else if mustClose(slot) {
+      close(slot, replace: true)
+    } else {
+      counters.resets &+= 1
+      beginLater(slot, .resetting)
+    }
+  }
+
+  /// A reset or a check has ended.
+  public mutating func backgroundEnded(_ slot: SlotPointer, succeeded: Bool, now: Instant) {
+    switch slot.pointee.state {
+    case .resetting:
+      background.remove(slot)
+      resetting &-= 1
+      if !succeeded { counters.resetFailures &+= 1 }
+    case .checking:
+      background.remove(slot)
+      checking &-= 1
+      if !succeeded { counters.checkFailures &+= 1 }
+    case .empty, .opening, .idle, .leased, .retiring, .closing:
+      return broken("a background query ended on a slot that has none")
+    }
+    if succeeded {
+      settle(slot, now: now)
+    } else {
+      health.suspect()
+      close(slot, replace: true)
+    }
+    // It may have been closed; then the next idle one is checked for those who wait.
+    serve(now: now)
+  }
+
+  /// The borrower, before it saw the connection, found it to be readable: a ping must tell whether it lives. The
+  /// borrower joins the queue again, in front. Unless a ticket is needed, the connection is the pool's again.
+  public mutating func recheck(_ slot: SlotPointer, deadline: Instant, now: Instant) -> Acquire {
+    guard slot.pointee.state == .leased else { return .refused(.timedOut) }
+    if isClosed {
+      takeBack(slot, now: now)
+      return .refused(.closed)
+    }
+    guard let ticket = freeTickets.popFirst() else { return .needsTicket }
+    leased &-= 1
+    counters.gets &-= 1
+    beginLater(slot, .checking)
+    ticket.pointee.isDetached = false
+    ticket.pointee.deadline = deadline
+    ticket.pointee.queuedAt = now
+    ticket.pointee.state = .waiting
+    queue.prepend(ticket)
+    updateGate()
+    // Others may have come back meanwhile.
+    serve(now: now)
+    return .waiting(ticket)
+  }
+
+  /// As `recheck` for a ticket that was granted the connection and is not collected yet: it goes back to the front of
+  /// the queue. `isBroken`: no ping is needed, the connection is dead.
+  public mutating func requeue(_ ticket: TicketPointer, isBroken: Bool, now: Instant) {
+    guard ticket.pointee.state == .granted, let slot = ticket.pointee.slot else { return }
+    if isClosed { return revoke(ticket, .closed, now: now) }
+    leased &-= 1
+    counters.gets &-= 1
+    ticket.pointee.slot = nil
+    ticket.pointee.state = .waiting
+    queue.prepend(ticket)
+    updateGate()
+    if isBroken {
+      slot.pointee.isLost = true
+      health.suspect()
+      close(slot, replace: true)
+    } else {
+      beginLater(slot, .checking)
+    }
+    serve(now: now)
+  }
+
+  /// An open connection is free: it goes to the oldest waiter, or to the idle ones, or is closed if its time is over.
+  mutating func settle(_ slot: SlotPointer, now: Instant) {
+    if mustClose(slot) {
+      close(slot, replace: true)
+    } else if let ticket = queue.first, !isPaused {
+      grant(ticket, slot, now: now)
+    } else {
+      keep(slot, now: now)
+    }
+  }
+
+  func mustClose(_ slot: SlotPointer) -> Bool {
+    slot.pointee.isCondemned || slot.pointee.epoch != epoch || hasSurplus || isDrained || isClosed
+  }
+
+  /// More connections than `maxSize`, not counting those that go already.
+  @inline(__always)
+  var hasSurplus: Bool { total > settings.maxSize && total &- toClose &- closing.count > settings.maxSize }
+
+  /// Hands a slot in no list to the upkeep thread.
+  mutating func beginLater(_ slot: SlotPointer, _ state: SlotState) {
+    slot.pointee.state = state
+    switch state {
+    case .resetting: resetting &+= 1
+    case .checking:
+      checking &+= 1
+      counters.checks &+= 1
+    case .closing: toClose &+= 1
+    case .empty, .opening, .idle, .leased, .retiring: broken("no work for the upkeep thread in this state")
+    }
+    todo.append(slot)
+  }
+
+  /// Closes the session of a slot in no list. `replace`: another one is to be opened even if nobody waits.
+  mutating func close(_ slot: SlotPointer, replace: Bool) {
+    expiries.remove(slot)
+    let isReplaced = slot.pointee.isReplaced || slot.pointee.partner != nil
+    unpair(slot)
+    if slot.pointee.isLost {
+      counters.lost &+= 1
+    } else if slot.pointee.isCondemned {
+      counters.expired &+= 1
+    }
+    if replace, !isReplaced, !isClosed, !isDrained {
+      owed &+= 1
+      limitOwed()
+    }
+    beginLater(slot, .closing)
+  }
+
+  /// Not more than there will be room for.
+  mutating func limitOwed() {
+    owed = Swift.max(0, Swift.min(owed, settings.maxSize &- live &- opening.count))
+  }
+
+  mutating func unpair(_ slot: SlotPointer) {
+    slot.pointee.partner?.pointee.partner = nil
+    slot.pointee.partner = nil
+  }
+}

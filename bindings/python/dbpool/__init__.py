@@ -1,0 +1,54 @@
+"""A connection pool for PostgreSQL, over the native library libdbpool: see `Pool`."""
+
+from __future__ import annotations
+
+from ._callbacks import Connection
+from ._lib import library_path, library_version
+from ._stats import PoolStats
+from ._values import Duration
+from .errors import (
+    Canceled,
+    ConnectError,
+    Error,
+    ForeignConnection,
+    ForkedConnection,
+    InternalError,
+    InvalidArgument,
+    NotLeased,
+    OutOfMemory,
+    PoolClosed,
+    PoolPaused,
+    PoolTimeout,
+    SystemFailure,
+    TooManyWaiting,
+    WouldDeadlock,
+)
+from .loan import Loan
+from .pool import Pool
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Canceled",
+    "ConnectError",
+    "Connection",
+    "Duration",
+    "Error",
+    "ForeignConnection",
+    "ForkedConnection",
+    "InternalError",
+    "InvalidArgument",
+    "Loan",
+    "NotLeased",
+    "OutOfMemory",
+    "Pool",
+    "PoolClosed",
+    "PoolPaused",
+    "PoolStats",
+    "PoolTimeout",
+    "SystemFailure",
+    "TooManyWaiting",
+    "WouldDeadlock",
+    "library_path",
+    "library_version",
+]

@@ -1,0 +1,284 @@
+"""The native library: finds it, and declares its functions in the order of dbpool.h. Only this file imports ctypes.
+
+Two views of one library. `_held` keeps Python's global lock during the call and is for what cannot block: the library
+runs callbacks with no lock of its own held, so that a thread inside it never wants Python's lock while it keeps
+others out. `_released` lets the other threads run, for what can block or work for long.
+"""
+
+from __future__ import annotations
+
+import os
+from ctypes import (
+    CDLL,
+    CFUNCTYPE,
+    POINTER,
+    PyDLL,
+    Structure,
+    byref,
+    c_char_p,
+    c_int,
+    c_int64,
+    c_size_t,
+    c_uint64,
+    c_void_p,
+    memmove,
+    sizeof,
+)
+from pathlib import Path
+from typing import Any
+
+from . import errors
+
+SONAME = "libdbpool.so.0"
+HEADER_VERSION = (0, 1)
+
+PENDING = -8
+TIMEOUT_DEFAULT = -1
+TIMEOUT_INFINITE = -2
+INT_MAX = 2**31 - 1
+
+CHECKS = {"none": 0, "watch": 1, "socket": 2, "ping": 3}
+RESETS = {"none": 0, "rollback": 1, "discard_all": 2, "query": 3}
+QUEUE_MODES = {"lifo": 0, "fifo": 1}
+
+# ------------------------------------------------------------------------------------------------------------ types
+
+
+class Pointer(c_void_p):
+    """An address that ctypes hands on as it is. As a result type it makes the call itself return a finished object:
+    no Python code, and so no signal handler, runs between the call and the object."""
+
+    __slots__ = ()
+
+
+class Ticket(c_uint64):
+    """A place in a pool's queue; 0 until pool_get_start() has written it."""
+
+    __slots__ = ()
+
+
+LogFunction = CFUNCTYPE(None, c_void_p, c_int, c_char_p)
+ConfigureFunction = CFUNCTYPE(c_int, c_void_p, c_void_p)
+ConninfoFunction = CFUNCTYPE(c_int, c_void_p, c_void_p, c_size_t)
+FreeFunction = CFUNCTYPE(None, c_void_p)
+
+
+class Options(Structure):
+    """pool_options_t."""
+
+    _fields_ = (
+        ("size", c_size_t),
+        ("name", c_char_p),
+        ("reset_query", c_char_p),
+        ("log", LogFunction),
+        ("configure", ConfigureFunction),
+        ("conninfo_provider", ConninfoFunction),
+        ("context", c_void_p),
+        ("context_free", FreeFunction),
+        ("min_size", c_int),
+        ("max_size", c_int),
+        ("max_waiting", c_int),
+        ("acquire_timeout_ms", c_int),
+        ("connect_timeout_ms", c_int),
+        ("connect_concurrency", c_int),
+        ("max_lifetime_ms", c_int),
+        ("lifetime_jitter_percent", c_int),
+        ("idle_timeout_ms", c_int),
+        ("check", c_int),
+        ("check_after_idle_ms", c_int),
+        ("check_timeout_ms", c_int),
+        ("reset", c_int),
+        ("queue_mode", c_int),
+        ("leak_threshold_ms", c_int),
+        ("exact_times", c_int),
+    )
+
+
+GAUGES = ("min_size", "max_size", "total", "idle", "in_use", "connecting", "resetting", "closing", "waiting", "paused")
+COUNTERS = (
+    "gets",
+    "puts",
+    "waits",
+    "timeouts",
+    "cancels",
+    "rejected",
+    "opened",
+    "connect_failures",
+    "lost",
+    "expired",
+    "idle_closed",
+    "discarded",
+    "resets",
+    "reset_failures",
+    "checks",
+    "check_failures",
+    "leaks",
+    "log_drops",
+    "internal_errors",
+    "stuck_connectors",
+    "wait_us",
+    "wait_max_us",
+    "use_us",
+    "connect_us",
+)
+
+
+class Stats(Structure):
+    """pool_stats_t."""
+
+    _fields_ = (
+        ("size", c_size_t),
+        *((name, c_int64) for name in GAUGES),
+        *((name, c_uint64) for name in COUNTERS),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------- loading
+
+
+def _candidates() -> list[str]:
+    chosen = os.environ.get("DBPOOL_LIBRARY")
+    if chosen:
+        return [chosen]
+    packaged = Path(__file__).with_name(SONAME)
+    return [str(packaged)] * packaged.exists() + [SONAME]
+
+
+def _load() -> tuple[PyDLL, CDLL, str]:
+    path = _candidates()[0]
+    try:
+        return PyDLL(path), CDLL(path), path
+    except OSError as error:
+        raise ImportError(
+            f"libdbpool is not to be loaded: {error}. Set DBPOOL_LIBRARY to the path of {SONAME}, or install it."
+        ) from error
+
+
+_held, _released, library_path = _load()
+
+
+def _declare(library: CDLL, name: str, restype: Any, argtypes: tuple[Any, ...], errcheck: Any = None) -> Any:
+    """A function object of its own; the same name may be declared more than once, with different views."""
+    try:
+        function = library[name]
+    except AttributeError as error:
+        raise ImportError(f"{library_path} has no function {name}: not libdbpool, or too old") from error
+    function.restype = restype
+    function.argtypes = argtypes
+    if errcheck is not None:
+        function.errcheck = errcheck
+    return function
+
+
+# ------------------------------------------------------------------------------------------------- errors to classes
+
+
+def text(message: bytes | None) -> str:
+    return (message or b"").decode("utf-8", "replace")
+
+
+def failure(code: int | None = None) -> errors.Error:
+    """The exception for the calling thread's last failure."""
+    return errors.from_code(errcode() if code is None else code, text(errmsg()))
+
+
+def local_failure(kind: type[errors.Error], detail: str) -> errors.Error:
+    """An exception for what is known without asking the library."""
+    return kind(f"{text(strerror(kind.code))}: {detail}")
+
+
+def _zero(result: int, _function: Any, _arguments: Any) -> int:
+    if result != 0:
+        raise failure(result)
+    return result
+
+
+def _not_null(result: Any, _function: Any, _arguments: Any) -> Any:
+    if not result:
+        raise failure()
+    return result
+
+
+def _not_null_or_pending(result: Any, _function: Any, _arguments: Any) -> Any:
+    if result:
+        return result
+    result.__class__ = _plain_loan
+    code = errcode()
+    if code == PENDING:
+        return None
+    raise failure(code)
+
+
+# ---------------------------------------------------------------------------------- the functions, in header order
+
+_handle = c_void_p
+
+options_init = _declare(_held, "pool_options_init", c_int, (POINTER(Options), c_size_t), _zero)
+create = _declare(_released, "pool_create", c_void_p, (c_char_p, POINTER(Options)), _not_null)
+# For a try (timeout 0), the fast path: the caller looks at the result and at errcode() itself.
+get = _declare(_held, "pool_get", Pointer, (_handle, c_int))
+put = _declare(_held, "pool_put", c_int, (_handle, c_void_p))  # fast path: the caller looks at the code
+close = _declare(_released, "pool_close", c_int, (_handle,), _zero)
+get_start = _declare(_held, "pool_get_start", c_int, (_handle, c_int, POINTER(Ticket)), _zero)
+get_wait = _declare(_released, "pool_get_wait", Pointer, (_handle, c_uint64, c_int), _not_null_or_pending)
+get_cancel = _declare(_held, "pool_get_cancel", c_int, (_handle, c_uint64))  # EINVAL: ended already
+discard = _declare(_held, "pool_discard", c_int, (_handle, c_void_p))
+wait = _declare(_released, "pool_wait", c_int, (_handle, c_int), _zero)
+resize = _declare(_released, "pool_resize", c_int, (_handle, c_int, c_int), _zero)
+pause = _declare(_held, "pool_pause", c_int, (_handle,), _zero)
+resume = _declare(_held, "pool_resume", c_int, (_handle,), _zero)
+drain = _declare(_released, "pool_drain", c_int, (_handle, c_int), _zero)
+reconnect = _declare(_released, "pool_reconnect", c_int, (_handle,), _zero)
+stats = _declare(_held, "pool_stats", c_int, (_handle, POINTER(Stats)), _zero)
+errcode = _declare(_held, "pool_errcode", c_int, ())
+errmsg = _declare(_held, "pool_errmsg", c_char_p, ())
+strerror = _declare(_held, "pool_strerror", c_char_p, (c_int,))
+version = _declare(_held, "pool_version", c_char_p, ())
+
+
+_plain_loan: type[Pointer] = Pointer
+
+
+def lend_as(live: type[Pointer], plain: type[Pointer]) -> None:
+    """What pool_get() and pool_get_wait() return: `live`, whose finalizer gives back what nobody took. A NULL becomes
+    `plain`, which has none."""
+    global _plain_loan
+    get.restype = get_wait.restype = live
+    _plain_loan = plain
+
+
+def _check_version() -> str:
+    found = text(version())
+    major, minor = (int(part) for part in found.split(".")[:2])
+    wanted_major, wanted_minor = HEADER_VERSION
+    if major != wanted_major or minor < wanted_minor:
+        raise ImportError(
+            f"{library_path} is version {found}: {wanted_major}.{wanted_minor} or a later {wanted_major}.x is needed"
+        )
+    return found
+
+
+library_version = _check_version()
+
+# -------------------------------------------------------------------------------------------- structs and buffers
+
+
+def new_options() -> Options:
+    options = Options()
+    options_init(byref(options), sizeof(options))
+    return options
+
+
+def read_stats(handle: int) -> Stats:
+    result = Stats(size=sizeof(Stats))
+    stats(handle, byref(result))
+    return result
+
+
+def start(handle: int, timeout_ms: int, ticket: Ticket) -> None:
+    get_start(handle, timeout_ms, byref(ticket))
+
+
+def write_text(address: int, content: bytes) -> None:
+    """Writes the text and its NUL; the caller has checked that they fit."""
+    memmove(address, content + b"\0", len(content) + 1)

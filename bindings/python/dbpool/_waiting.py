@@ -1,0 +1,108 @@
+"""Waits that stay awake: for signals on the main thread, for the other greenlets under gevent.
+
+Python runs signal handlers on the main thread only, between two calls; so a wait there is cut into slices. The place
+in the queue belongs to the ticket and is kept from slice to slice.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import Callable
+
+from . import _lib
+from .errors import ConnectError, PoolPaused, PoolTimeout
+from .loan import Loan
+
+SLICE_MS = 100
+FIRST_SLEEP, LONGEST_SLEEP = 0.001, 0.02
+
+Sleep = Callable[[float], object]
+
+
+def cooperative_sleep() -> Sleep | None:
+    """The sleep of gevent, where it has replaced that of the standard library; else None."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None or not (monkey.is_module_patched("time") or monkey.is_module_patched("threading")):
+        return None
+    sleep: Sleep = sys.modules["gevent"].sleep
+    return sleep
+
+
+def _on_main_thread() -> bool:
+    return threading.get_ident() == threading.main_thread().ident
+
+
+def borrow(handle: int, timeout_ms: int) -> Loan:
+    """Waits in the pool's queue. Whatever ends it, a connection granted meanwhile is not lost."""
+    ticket = _lib.Ticket()
+    try:
+        _lib.start(handle, timeout_ms, ticket)
+        return _collect(handle, ticket.value)
+    except BaseException:
+        if ticket.value:
+            _lib.get_cancel(handle, ticket.value)  # refused when the ticket has ended
+        raise
+
+
+def _collect(handle: int, ticket: int) -> Loan:
+    sleep = cooperative_sleep()
+    if sleep is not None:
+        return _collect_between_sleeps(handle, ticket, sleep)
+    wait_ms = SLICE_MS if _on_main_thread() else _lib.TIMEOUT_INFINITE
+    while True:
+        loan: Loan | None = _lib.get_wait(handle, ticket, wait_ms)
+        if loan is not None:
+            return loan
+
+
+def _collect_between_sleeps(handle: int, ticket: int, sleep: Sleep) -> Loan:
+    pause = FIRST_SLEEP
+    while True:
+        loan: Loan | None = _lib.get_wait(handle, ticket, 0)
+        if loan is not None:
+            return loan
+        sleep(pause)
+        pause = min(2 * pause, LONGEST_SLEEP)
+
+
+def until(call: Callable[[int, int], object], handle: int, timeout_ms: int) -> None:
+    """A blocking call `(handle, timeout_ms)` that may be repeated."""
+    sleep = cooperative_sleep()
+    if sleep is None and not _on_main_thread():
+        call(handle, timeout_ms)
+        return
+    longest_ms = SLICE_MS if sleep is None else 1
+    infinite = timeout_ms == _lib.TIMEOUT_INFINITE
+    deadline = time.monotonic() + timeout_ms / 1000
+    pause = FIRST_SLEEP
+    while True:
+        started = time.monotonic()
+        left_ms = longest_ms if infinite else max(0, round((deadline - started) * 1000))
+        slice_ms = min(longest_ms, left_ms)
+        try:
+            call(handle, slice_ms)
+            return
+        except (PoolTimeout, ConnectError) as error:
+            # A connect error before the end of the slice will not go away.
+            early = isinstance(error, ConnectError) and time.monotonic() - started < 0.5 * slice_ms / 1000
+            if early or (left_ms <= longest_ms and not infinite):
+                raise
+        if sleep is not None:
+            sleep(pause)
+            pause = min(2 * pause, LONGEST_SLEEP)
+
+
+def drained(handle: int, timeout_ms: int) -> None:
+    """Drains once, however many slices the wait has: a resume() meanwhile is not undone."""
+    is_first = True
+
+    def call(handle: int, slice_ms: int) -> None:
+        nonlocal is_first
+        if not is_first and not _lib.read_stats(handle).paused:
+            raise _lib.local_failure(PoolPaused, "resume() ended the drain")
+        is_first = False
+        _lib.drain(handle, slice_ms)
+
+    until(call, handle, timeout_ms)

@@ -1,0 +1,228 @@
+"""Waits end in time, and signals are heard."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import pytest
+from support import Thread, eventually, run_program
+
+import dbpool
+
+
+def took(call, *arguments):
+    start = time.monotonic()
+    with pytest.raises(dbpool.PoolTimeout) as caught:
+        call(*arguments)
+    return time.monotonic() - start, caught.value
+
+
+@pytest.mark.parametrize("timeout", [0, 0.001, 0.3, "300ms"])
+def test_a_deadline_is_kept_on_the_main_thread_and_on_others(pool, timeout):
+    wanted = 0.3 if timeout == "300ms" else timeout
+    with pool.connection():
+        for call in (pool.get, lambda timeout: Thread(pool.get, timeout).finish()):
+            seconds, error = took(call, timeout)
+            assert wanted <= seconds < wanted + 0.15
+            assert error.code == -3
+    assert pool.stats().waiting == 0
+
+
+def test_the_default_is_the_pools(make_pool):
+    pool = make_pool(max_size=1, acquire_timeout=0.2)
+    with pool.connection(timeout=10):
+        assert 0.2 <= took(pool.get)[0] < 0.35
+
+
+def test_infinite_waits_end_with_the_connection(make_pool):
+    pool = make_pool(max_size=1, acquire_timeout=None)
+    conn = pool.get(math.inf)
+    before = pool.stats().waits
+    waiters = [Thread(lambda: pool.put(pool.get())), Thread(lambda: pool.put(pool.get(math.inf)))]
+    assert eventually(lambda: pool.stats().waiting == 2)
+    pool.put(conn)
+    for waiter in waiters:
+        waiter.finish()
+    assert pool.stats().waits == before + 2
+
+
+@pytest.mark.parametrize("timeout", [-1, math.nan, "soon", 1e300])
+def test_a_wrong_timeout_is_refused(pool, timeout):
+    for call in (pool.get, pool.wait, pool.drain):
+        with pytest.raises(dbpool.InvalidArgument, match="timeout"):
+            call(timeout)
+    with pytest.raises(dbpool.InvalidArgument, match="timeout"), pool.connection(timeout):
+        pass
+    assert pool.stats().paused is False
+
+
+INTERRUPTED = """
+    import math, os, signal, threading, time
+    import dbpool
+    from support import eventually, query
+
+    pool = dbpool.Pool(min_size=1, max_size=1)
+    pool.wait(10)
+    conn = pool.get()
+    sent = []
+
+    def interrupt():
+        assert eventually(lambda: {condition})
+        time.sleep(0.02)
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        {call}
+    except KeyboardInterrupt:
+        delay = time.monotonic() - sent[0]
+        assert delay < 0.3, delay
+    else:
+        raise SystemExit("no KeyboardInterrupt")
+    thread.join()
+    assert pool.stats().waiting == 0
+    pool.resume()
+    pool.put(conn)
+    for _ in range(3):
+        with pool.connection(timeout=5) as conn:
+            assert query(conn, "select 1") == "1"
+    assert pool.stats().in_use == 0
+    pool.close()
+"""
+
+
+def test_ctrl_c_ends_an_endless_get_and_loses_no_slot():
+    run_program(INTERRUPTED.format(condition="pool.stats().waiting == 1", call="pool.get(math.inf)"))
+
+
+def test_ctrl_c_ends_an_endless_drain():
+    run_program(INTERRUPTED.format(condition="pool.stats().paused", call="pool.drain(math.inf)"))
+
+
+def test_ctrl_c_ends_an_endless_wait():
+    call = "pool.resize(1, 2); pool.discard(conn); pool.pause(); other = dbpool.Pool('host=/nowhere', min_size=1)"
+    call += "; conn = None; other.wait(math.inf)"
+    source = INTERRUPTED.format(condition="pool.stats().paused", call=call)
+    source = source.replace("pool.put(conn)", "other.close()")
+    run_program(source)
+
+
+def test_signal_handlers_that_return_run_during_a_wait_and_do_not_end_it():
+    run_program(
+        """
+        import signal, time
+        import dbpool
+
+        pool = dbpool.Pool(max_size=1)
+        conn = pool.get()
+        ticks = []
+        signal.signal(signal.SIGALRM, lambda *_: ticks.append(time.monotonic()))
+        signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+        start = time.monotonic()
+        try:
+            pool.get(1)
+        except dbpool.PoolTimeout:
+            took = time.monotonic() - start
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        assert 1 <= took < 1.15, took
+        assert len(ticks) >= 8, ticks
+        pool.put(conn)
+        pool.close()
+        """
+    )
+
+
+def test_a_signal_handler_may_use_the_pool():
+    run_program(
+        """
+        import signal
+        import dbpool
+
+        pool = dbpool.Pool(max_size=1)
+        conn = pool.get()
+        signal.signal(signal.SIGALRM, lambda *_: pool.put(conn))
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        pool.put(pool.get(5))
+        pool.close()
+        """
+    )
+
+
+def test_exceptions_of_signal_handlers_at_any_instant_lose_no_slot():
+    run_program(
+        """
+        import random, signal, time, warnings
+        import dbpool
+
+        warnings.simplefilter("ignore", ResourceWarning)
+
+        class Interrupt(BaseException):
+            pass
+
+        def handler(*_):
+            raise Interrupt
+
+        pool = dbpool.Pool(min_size=2, max_size=2)
+        pool.wait(10)
+        signal.signal(signal.SIGALRM, handler)
+        end = time.monotonic() + 3
+        interrupts = 0
+        while time.monotonic() < end:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(0.00005, 0.003))
+                while True:
+                    pool.put(pool.get())
+                    with pool.connection():
+                        conn = pool.get()
+                        pool.put(conn)
+            except Interrupt:
+                interrupts += 1
+                conn = None
+        assert interrupts > 100, interrupts
+        loans = [pool.get(5), pool.get(5)]
+        assert pool.stats().in_use == 2
+        for loan in loans:
+            pool.put(loan)
+        pool.close()
+        """
+    )
+
+
+def test_other_greenlets_run_during_a_wait():
+    pytest.importorskip("gevent")
+    run_program(
+        """
+        from gevent import monkey
+
+        monkey.patch_all()
+        import gevent
+        import dbpool
+
+        pool = dbpool.Pool(max_size=1)
+        conn = pool.get(5)
+        ticks = []
+
+        def tick():
+            while True:
+                ticks.append(1)
+                gevent.sleep(0.01)
+
+        ticker = gevent.spawn(tick)
+        waiter = gevent.spawn(pool.get, 5)
+        gevent.sleep(0.3)
+        assert len(ticks) > 10
+        pool.put(conn)
+        pool.put(waiter.get(timeout=5))
+        loser = gevent.spawn(pool.get, 5)
+        conn = pool.get(5)
+        gevent.sleep(0.1)
+        loser.kill()
+        pool.put(conn)
+        pool.put(pool.get(1))
+        ticker.kill()
+        pool.close()
+        """
+    )
