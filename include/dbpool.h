@@ -225,7 +225,7 @@ int pool_pause(pool_t *pool);
 int pool_resume(pool_t *pool);
 
 /* Pauses, closes the idle connections and those that are put, and blocks until none is left: 0 or POOL_ETIMEOUT.
- * Paused and empty either way until pool_resume(). */
+ * Paused and empty either way until pool_resume(), which ends a drain under way with POOL_ECANCELED. */
 int pool_drain(pool_t *pool, int timeout_ms);
 
 /* Renews all connections: idle ones are replaced now, lent ones when put; no old one is lent after this returns.

@@ -41,20 +41,15 @@ enum Callbacks {
   /// On a connector thread.
   static func run(_ record: RecordPointer) {
     let options = record.pointee.options.given
-    let forkCount = process.pointee.forkCount.load(ordering: .relaxed)
-    guard ExitGuard.enter() else { ExitGuard.park() }
-    pool_callback_set(record.pointee.token.load(ordering: .relaxed))
-    deliverLog(record, options)
-    pool_callback_set(0)
+    let token = record.pointee.token.load(ordering: .relaxed)
+    guard HostCall.run(token, { deliverLog(record, options) }) else { LibpqGate.park() }
 
     record.pointee.lock.lock()
     let isLast = mustFreeContext(record)
     if isLast { record.pointee.isContextFreed = true }
     record.pointee.lock.unlock()
-    if isLast { options.context_free?(options.context) }
+    if isLast, !HostCall.run(token, { options.context_free?(options.context) }) { LibpqGate.park() }
 
-    if process.pointee.forkCount.load(ordering: .relaxed) != forkCount { ExitGuard.park() }
-    ExitGuard.leave()
     record.pointee.lock.lock()
     record.pointee.isCallbackRunning = false
     record.pointee.jobs -= 1

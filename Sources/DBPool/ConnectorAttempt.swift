@@ -14,13 +14,11 @@ struct ConnectorAttempt {
   let session: SessionPointer
   let number: UInt32
   let record: RecordPointer
-  private let forkCount: UInt32
 
   init(_ session: SessionPointer, _ number: UInt32) {
     self.session = session
     self.number = number
     record = session.pointee.record
-    forkCount = process.pointee.forkCount.load(ordering: .relaxed)
   }
 
   func run() {
@@ -71,10 +69,10 @@ struct ConnectorAttempt {
   }
 
   private func connect(providedBy conninfo: UnsafePointer<CChar>, _ message: inout Message) -> Outcome {
-    guard ExitGuard.enter() else { return .exiting }
+    guard LibpqGate.enter() else { return .exiting }
     let expansion = ConnectParameters.expand(
       conninfo: conninfo, fallbackApplicationName: record.pointee.options.name, message: &message)
-    ExitGuard.leave()
+    LibpqGate.leave()
     switch expansion {
     case .success(let parameters):
       defer { parameters.free() }
@@ -185,9 +183,9 @@ struct ConnectorAttempt {
   }
 
   private func drop(_ connection: Connection, _ outcome: Outcome) -> Outcome {
-    guard ExitGuard.enter() else { return .exiting }
+    guard LibpqGate.enter() else { return .exiting }
     connection.finishWithoutBlocking()
-    ExitGuard.leave()
+    LibpqGate.leave()
     waitForEnd()
     unwatch()
     return outcome
@@ -206,7 +204,7 @@ struct ConnectorAttempt {
 
   private func report(_ outcome: Outcome, _ message: Message) {
     switch outcome {
-    case .exiting: ExitGuard.park()
+    case .exiting: LibpqGate.park()
     case .opened: return finish()
     case .dropped, .failed: break
     }
@@ -253,16 +251,10 @@ struct ConnectorAttempt {
     session.pointee.slot.attempt == number && session.pointee.slot.state == .opening
   }
 
-  /// Calls the host; nil when the process is exiting. In a child that the host forked from inside the callback this
-  /// thread has no business any more.
+  /// Calls the host; nil when the process is exiting.
   private func call(_ body: () -> Int32) -> Int32? {
-    guard ExitGuard.enter() else { return nil }
-    pool_callback_set(record.pointee.token.load(ordering: .relaxed))
-    let code = body()
-    pool_callback_set(0)
-    if process.pointee.forkCount.load(ordering: .relaxed) != forkCount { ExitGuard.park() }
-    ExitGuard.leave()
-    return code
+    var code: Int32 = 0
+    return HostCall.run(record.pointee.token.load(ordering: .relaxed), { code = body() }) ? code : nil
   }
 }
 
@@ -288,9 +280,9 @@ struct AttemptHooks: ConnectHooks {
     Upkeep.signal(record)
   }
 
-  mutating func enterLibpq() -> Bool { ExitGuard.enter() }
+  mutating func enterLibpq() -> Bool { LibpqGate.enter() }
 
-  mutating func leaveLibpq() { ExitGuard.leave() }
+  mutating func leaveLibpq() { LibpqGate.leave() }
 
   mutating func shouldStop() -> Bool {
     let record = attempt.record

@@ -8,13 +8,14 @@ import Synchronization
 
 /// fork(): the handlers of `pthread_atfork`.
 ///
-/// Before the fork the forking thread takes every lock of the library, in the order given at `PoolRecord`, so the child
+/// Before the fork the forking thread sees to it that no thread of ours is inside libpq, and takes every lock of the library, in the order given at `PoolRecord`, so the child
 /// gets consistent memory; critical sections are short and never wait, so fork does not either. In the child every lock
 /// is set free by storing 0, and each inherited socket is replaced by /dev/null: the child can neither speak on a
 /// connection of its parent nor keep it open, and PQfinish is never called on one. Everything else waits for the pool's
 /// first use in the child (`Revival`).
 enum Fork {
   static func prepare() {
+    LibpqGate.shutForFork()
     process.pointee.registryLock.lock()
     Registry.visit {
       $0.pointee.lock.lock()
@@ -30,6 +31,7 @@ enum Fork {
       $0.pointee.lock.unlock()
     }
     process.pointee.registryLock.unlock()
+    LibpqGate.open()
   }
 
   static func child() {
@@ -53,8 +55,7 @@ enum Fork {
     process.pointee.jobs.removeAll()
     process.pointee.connectors = 0
     process.pointee.idleConnectors = 0
-    process.pointee.inside.store(0, ordering: .relaxed)
-    process.pointee.isExiting.store(false, ordering: .relaxed)
+    LibpqGate.startOver()
   }
 
   private static func leave(_ record: RecordPointer, _ null: Int32) {

@@ -14,7 +14,7 @@ enum PoolStatistics {
       return Failure.set(POOL_EINVAL, "stats: set its size to sizeof(pool_stats_t) before the call")
     }
     record.pointee.lock.lock()
-    guard record.holds(token) else {
+    guard record.holds(token), !record.pointee.core.isClosed else {
       record.pointee.lock.unlock()
       return Failure.set(POOL_ECLOSED)
     }

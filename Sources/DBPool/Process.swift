@@ -39,34 +39,19 @@ struct Process: ~Copyable {
   var idleConnectors: Int
   let work: ParkingSpot
 
-  // Exit.
+  // Exit and fork.
   let isExiting: Atomic<Bool>
-  /// Threads of ours that may be inside libpq or a callback.
-  let inside: Atomic<Int>
+  /// Threads of ours inside libpq.
+  let inLibpq: Atomic<Int>
+  /// Threads of ours inside a callback.
+  let inCallback: Atomic<Int>
+  /// Threads of the host that are about to fork.
+  let forking: Atomic<UInt32>
+  /// Where threads of ours wait for a fork to be over.
+  let forkOver: ParkingSpot
 }
 
 /// The one `Process`.
 var process: UnsafeMutablePointer<Process> {
   @inline(__always) get { pool_process().assumingMemoryBound(to: Process.self) }
-}
-
-/// Between `enter` and `leave` a thread of ours may be in libpq. Once the process exits nobody enters any more, and the
-/// exit handler waits for those inside: the handlers that run after it, OpenSSL's among them, find no thread of ours.
-enum ExitGuard {
-  /// False when the process exits: the caller must not touch libpq any more.
-  static func enter() -> Bool {
-    process.pointee.inside.wrappingAdd(1, ordering: .sequentiallyConsistent)
-    guard process.pointee.isExiting.load(ordering: .sequentiallyConsistent) else { return true }
-    leave()
-    return false
-  }
-
-  static func leave() {
-    process.pointee.inside.wrappingSubtract(1, ordering: .sequentiallyConsistent)
-  }
-
-  /// Parks the calling thread of ours for the rest of the process.
-  static func park() -> Never {
-    while true { pool_sleep(-1) }
-  }
 }

@@ -42,12 +42,6 @@ enum ProcessLife {
   /// At exit: no thread of ours enters libpq or a callback any more, and those inside are waited for, at most a second.
   /// Sessions end with the process: their sockets are closed by the system.
   private static func exit() {
-    process.pointee.isExiting.store(true, ordering: .sequentiallyConsistent)
-    // Called from a callback, by a thread of ours: that one is inside and stays there.
-    let own = pool_callback_get() == 0 ? 0 : 1
-    let deadline = Clock.now.after(.milliseconds(900))
-    while process.pointee.inside.load(ordering: .sequentiallyConsistent) > own, Clock.now < deadline {
-      pool_sleep(1)
-    }
+    LibpqGate.shutForExit(isInCallback: pool_callback_get() != 0)
   }
 }

@@ -54,7 +54,7 @@ enum Upkeep {
       var nextDue = Instant.never
       while true {
         let count = process.pointee.poller.wait(start, capacity: 64, milliseconds: patience(nextDue))
-        guard ExitGuard.enter() else { ExitGuard.park() }
+        guard LibpqGate.enter() else { LibpqGate.park() }
         let now = Clock.now
         process.pointee.coarseNow.store(now, ordering: .relaxed)
         if count < 0 { survive(-count) }
@@ -65,7 +65,7 @@ enum Upkeep {
         }
         nextDue = Swift.min(nextDue, serveSignalled())
         if nextDue <= now { nextDue = serveAll() }
-        ExitGuard.leave()
+        LibpqGate.leave()
       }
     }
     return nil

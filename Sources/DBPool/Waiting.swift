@@ -55,8 +55,7 @@ struct PoolWait {
   func untilEmpty() -> Int32 {
     wait { core in
       if core.isClosed { return .failed(POOL_ECLOSED) }
-      // Resumed by another thread meanwhile.
-      if !core.isDrained { return .failed(POOL_EPAUSED) }
+      if !core.isDrained { return .failed(POOL_ECANCELED) }
       return core.total == 0 ? .done : .notYet
     }
   }
@@ -100,7 +99,11 @@ struct PoolWait {
       record.pointee.lock.unlock()
     } else {
       record.pointee.lock.unlock()
-      Failure.set(code)
+      if code == POOL_ECANCELED {
+        Failure.set(code, "the pool was resumed while it was being drained")
+      } else {
+        Failure.set(code)
+      }
     }
     return code
   }

@@ -33,7 +33,7 @@ void pool_tls_prepare(void);
 /* Sleeps `milliseconds`, or for ever if negative. Not a cancellation point. */
 void pool_sleep(int milliseconds);
 
-/* Ends the calling thread. */
-void pool_thread_exit(void) __attribute__((noreturn));
+/* Lets other threads run, for about 50 us. */
+void pool_yield(void);
 
 #endif

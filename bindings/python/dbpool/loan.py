@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 from . import _lib, _process
 from ._callbacks import Connection
-from .errors import ForeignConnection, NotLeased
+from .errors import NotLeased
 
 if TYPE_CHECKING:
     from .pool import Pool
@@ -26,21 +27,18 @@ class Loan(Connection):
     A loan may be handed from thread to thread; the connection itself is for one thread at a time, as in libpq.
     """
 
-    # `_pool`: the pool, in a list of one, so that taking it out is one step and happens once, whatever the threads do.
-    __slots__ = ("_pid", "_pool")
+    # `_once` yields the address, and is exhausted afterwards. `next(map(function, (handle,), loan._once), None)` takes
+    # it and calls the library in one step of the interpreter: no other thread and no signal handler comes in between.
+    __slots__ = ("_once", "_pid", "_pool")
 
+    _once: Iterator[int]
     _pid: int
-    _pool: list[Pool]
+    _pool: Pool | None
 
-    def _release_from(self, pool: Pool) -> None:
-        """Once, and only for its own pool: it may be put now."""
-        try:
-            if self._pool[0] is pool:
-                self._pool.pop()
-                return
-        except IndexError:
-            raise _lib.local_failure(NotLeased, "this loan was put back before") from None
-        raise _lib.local_failure(ForeignConnection, "this loan belongs to another pool")
+    def _lent_by(self, pool: Pool, pid: int) -> None:
+        self._pid = pid
+        self._pool = pool
+        self._once = iter((self.value or 0,))
 
     def __int__(self) -> int:
         address = self.value
@@ -72,12 +70,16 @@ class LiveLoan(Loan):
 def _give_back(loan: Loan) -> None:
     if sys.is_finalizing() or getattr(loan, "_pid", _process.pid) != os.getpid():
         return
-    # Without a pool is one that a signal handler's exception cut off on its way to or from the caller. The library
-    # tells whose it is, and does not touch what is foreign.
-    owners = getattr(loan, "_pool", None) or _process.pools()
-    found = any(_lib.put(pool._handle, loan) == 0 for pool in owners)
-    loan.value, address = None, loan.value
-    loan._pool = []
+    address = loan.value
+    pool = getattr(loan, "_pool", None)
+    if pool is not None and hasattr(loan, "_once"):
+        found = next(map(_lib.put, (pool._handle,), loan._once), None) == 0
+    else:
+        # A signal handler's exception cut it off before it knew its pool. The library tells whose it is, and does not
+        # touch what is foreign.
+        found = any(_lib.put(other._handle, loan) == 0 for other in _process.pools())
+    loan._pool = None
+    loan.value = None
     if found:
         warnings.warn(f"a loan was never put back: {address:#x}", ResourceWarning, stacklevel=3, source=loan)
 

@@ -9,13 +9,14 @@ import sys
 import threading
 import warnings
 from types import TracebackType
+from typing import Callable
 from urllib.parse import unquote_to_bytes
 
 from . import _lib, _process, _stats, _waiting
 from ._callbacks import Callbacks, ConfigureCallback, ConninfoCallback, LogCallback
 from ._stats import PoolStats
 from ._values import Duration, c_text, choice, integer, milliseconds
-from .errors import ConnectError, Error, PoolClosed, PoolPaused, PoolTimeout
+from .errors import ConnectError, Error, ForeignConnection, NotLeased, PoolClosed, PoolPaused, PoolTimeout
 from .loan import Loan
 
 # A try that failed with one of these may succeed for a caller who waits.
@@ -157,8 +158,7 @@ class Pool:
         if self._tries_first or timeout_ms == 0:
             loan: Loan = _lib.get(self._handle, 0)
             if loan:
-                loan._pid = _process.pid
-                loan._pool = [self]
+                loan._lent_by(self, _process.pid)
                 return loan
             loan.__class__ = Loan
             self._accept_failed_try(timeout_ms)
@@ -177,8 +177,7 @@ class Pool:
         except ConnectError as error:
             self._explained(error)
             raise
-        loan._pid = _process.pid
-        loan._pool = [self]
+        loan._lent_by(self, _process.pid)
         return loan
 
     def _explained(self, error: Error) -> Error:
@@ -194,24 +193,22 @@ class Pool:
         Raises:
             NotLeased: put back before. ForeignConnection: of another pool. ForkedConnection: borrowed before a fork.
         """
-        _checked(conn)._release_from(self)
-        handle = self._handle
-        # No signal handler runs from here to the call: it is either the loan that has the connection, or the library.
-        address = conn.value
-        conn.value = None
-        conn.__class__ = Loan
-        code = _lib.put(handle, address)
-        if code != 0:
-            raise _lib.failure(code)
+        self._end(conn, _lib.put)
 
     def discard(self, conn: Loan) -> None:
         """Give back a connection known to be broken or unfit: it is closed and replaced. Raises as `put`."""
-        _checked(conn)._release_from(self)
-        handle = self._handle
-        address = conn.value
+        self._end(conn, _lib.discard)
+
+    def _end(self, conn: Loan, function: Callable[[int, int], int]) -> None:
+        if not isinstance(conn, Loan):
+            raise TypeError(f"conn: must be what get() returned, not {type(conn).__name__}")
+        if conn._pool is not self:
+            raise _lib.local_failure(ForeignConnection, "this loan belongs to another pool")
+        code = next(map(function, (self._handle,), conn._once), None)
         conn.value = None
         conn.__class__ = Loan
-        code = _lib.discard(handle, address)
+        if code is None:
+            raise _lib.local_failure(NotLeased, "this loan was put back before")
         if code != 0:
             raise _lib.failure(code)
 
@@ -346,12 +343,6 @@ class Borrowed:
         # A child that was forked inside the block has nothing to give back when it leaves it.
         if loan and loan._pid == _process.pid:
             self._pool.put(loan)
-
-
-def _checked(conn: Loan) -> Loan:
-    if not isinstance(conn, Loan):
-        raise TypeError(f"conn: must be what get() returned, not {type(conn).__name__}")
-    return conn
 
 
 def _limit(value: Duration | None, field: str, none: int) -> int:

@@ -84,7 +84,11 @@ def test_a_loan_keeps_its_pool():
 def test_a_loan_that_never_met_its_pool_comes_back(pool, make_pool):
     make_pool()  # another one, which is asked too
     conn = pool.get()
-    del conn._pool  # as when a signal handler's exception comes right after the call of the library
+    del (
+        conn._once,
+        conn._pool,
+        conn._pid,
+    )  # as when a signal handler's exception comes right after the call of the library
     with pytest.warns(ResourceWarning):
         del conn
         gc.collect()

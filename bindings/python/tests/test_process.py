@@ -131,16 +131,22 @@ def test_a_fork_while_threads_use_the_pool():
         threads = [threading.Thread(target=work) for _ in range(4)]
         for thread in threads:
             thread.start()
+        statuses = []
         for _ in range(10):
             child = os.fork()
             if child == 0:
                 signal.alarm(15)
-                with pool.connection(10) as conn:
-                    os._exit(0 if query(conn, "select 2") == "2" else 1)
-            assert os.waitpid(child, 0)[1] == 0
+                try:
+                    with pool.connection(10) as conn:
+                        assert query(conn, "select 2") == "2"
+                        os._exit(0)
+                finally:
+                    os._exit(1)
+            statuses.append(os.waitpid(child, 0)[1])
         stop.set()
         for thread in threads:
             thread.join()
+        assert statuses == [0] * 10, statuses
         assert pool.stats().in_use == 0
         pool.close()
         """,

@@ -1,0 +1,99 @@
+import CPoolShims
+import Synchronization
+
+#if SWIFT_PACKAGE
+  import PoolCore
+  import PoolRuntime
+#endif
+
+/// The gate that every thread of ours passes on its way into libpq, and with it into OpenSSL.
+///
+/// At exit it shuts for good, and the exit handler waits for those inside: the handlers that run after it, OpenSSL's
+/// among them, find no thread of ours. Around a fork it is shut, and the forking thread waits for those inside: no lock
+/// of libpq or OpenSSL is held by a thread that the child does not have. Steps inside do not wait for the network, so
+/// neither wait is long; both are bounded.
+///
+/// Nobody slips through: a thread counts itself, then looks; who shuts the gate says so, then looks at the count.
+enum LibpqGate {
+  /// False when the process exits: the caller must not touch libpq any more.
+  static func enter() -> Bool {
+    while true {
+      process.pointee.inLibpq.wrappingAdd(1, ordering: .sequentiallyConsistent)
+      if process.pointee.isExiting.load(ordering: .sequentiallyConsistent) {
+        leave()
+        return false
+      }
+      if process.pointee.forking.load(ordering: .sequentiallyConsistent) == 0 { return true }
+      leave()
+      waitForFork()
+    }
+  }
+
+  static func leave() {
+    process.pointee.inLibpq.wrappingSubtract(1, ordering: .sequentiallyConsistent)
+  }
+
+  private static func waitForFork() {
+    let seen = process.pointee.forkOver.value
+    guard process.pointee.forking.load(ordering: .sequentiallyConsistent) != 0 else { return }
+    _ = process.pointee.forkOver.park(seen: seen, until: .max)
+  }
+
+  /// Before a fork.
+  static func shutForFork() {
+    process.pointee.forking.wrappingAdd(1, ordering: .sequentiallyConsistent)
+    waitUntilEmpty(process.pointee.inLibpq, milliseconds: 500)
+  }
+
+  /// In the parent, after it.
+  static func open() {
+    process.pointee.forking.wrappingSubtract(1, ordering: .sequentiallyConsistent)
+    process.pointee.forkOver.advance()
+    process.pointee.forkOver.wake()
+  }
+
+  /// At exit. Callbacks may be in libpq too; the thread that exits may be in one.
+  static func shutForExit(isInCallback: Bool) {
+    process.pointee.isExiting.store(true, ordering: .sequentiallyConsistent)
+    waitUntilEmpty(process.pointee.inLibpq, milliseconds: 450)
+    if !isInCallback { waitUntilEmpty(process.pointee.inCallback, milliseconds: 450) }
+  }
+
+  /// In a forked child: its only thread is the host's.
+  static func startOver() {
+    process.pointee.inLibpq.store(0, ordering: .relaxed)
+    process.pointee.inCallback.store(0, ordering: .relaxed)
+    process.pointee.forking.store(0, ordering: .relaxed)
+    process.pointee.isExiting.store(false, ordering: .relaxed)
+  }
+
+  /// Parks the calling thread of ours for the rest of the process.
+  static func park() -> Never {
+    while true { pool_sleep(-1) }
+  }
+
+  private static func waitUntilEmpty(_ count: borrowing Atomic<Int>, milliseconds: Int) {
+    let deadline = Clock.now.after(.milliseconds(milliseconds))
+    while count.load(ordering: .sequentiallyConsistent) > 0, Clock.now < deadline { pool_yield() }
+  }
+}
+
+/// Calls of the host's functions, on connector threads.
+enum HostCall {
+  /// Runs `body` as a callback of the pool `token`; false when the process exits. In a child that the host forked from
+  /// inside the callback this thread has no business any more, and does not come back.
+  static func run(_ token: UInt64, _ body: () -> Void) -> Bool {
+    process.pointee.inCallback.wrappingAdd(1, ordering: .sequentiallyConsistent)
+    if process.pointee.isExiting.load(ordering: .sequentiallyConsistent) {
+      process.pointee.inCallback.wrappingSubtract(1, ordering: .sequentiallyConsistent)
+      return false
+    }
+    let forkCount = process.pointee.forkCount.load(ordering: .relaxed)
+    pool_callback_set(token)
+    body()
+    pool_callback_set(0)
+    if process.pointee.forkCount.load(ordering: .relaxed) != forkCount { LibpqGate.park() }
+    process.pointee.inCallback.wrappingSubtract(1, ordering: .sequentiallyConsistent)
+    return true
+  }
+}
