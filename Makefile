@@ -14,6 +14,8 @@ BUILD ?= build
 # Empty, `thread` or `address`: an instrumented library, linked by the toolchain's clang.
 SANITIZE ?=
 PYTHON ?= python3
+# For test-valgrind and test-tsan: the topics of Tests/abi to run; empty = all, which takes half an hour.
+TOPICS ?=
 # Seconds that each part of the tests may take.
 PART_TIMEOUT ?= 300
 
@@ -90,6 +92,7 @@ $(BUILD)/obj/recipe: FORCE | $(BUILD)/.writable
 $(BUILD)/obj/DBPool.o: $(SWIFT_SOURCES) $(IMPORTED_HEADERS) $(BUILD)/obj/recipe
 	.ci/require-swift
 	swiftc $(SWIFT_FLAGS) -c $(SWIFT_SOURCES) -o $@
+	$(if $(filter thread,$(SANITIZE)),objcopy --redefine-sym __tsan_external_write=pool_sanitizer_formal_access $@)
 	@touch $@ # the compiler leaves the time of a file that would not change
 
 $(BUILD)/obj/%.o: Sources/CPoolShims/%.c $(IMPORTED_HEADERS) $(BUILD)/obj/recipe
@@ -142,7 +145,7 @@ clean: ## Remove everything that was built
 # -------------------------------------------------------------------------------------------------------- testing
 # Each part can be run alone; it starts a throw-away server for itself.
 
-TEST_PARTS := test-build test-swift test-abi test-python test-python-debian test-readme
+TEST_PARTS := test-build test-swift test-core test-abi test-python test-python-debian test-readme
 SWIFT_SCRATCH := --scratch-path $(BUILD)/swiftpm
 PYTEST_FLAGS := -q -p no:cacheprovider
 # The programs find the built library; nothing is written beside the sources.
@@ -170,6 +173,14 @@ test-build: all ## Check the built library: symbols, linkage, size, header, pkg-
 test-swift: ## Test the Swift modules (swift test)
 	$(WITH_POSTGRES) $(RUN_ENVIRONMENT) swift test $(SWIFT_SCRATCH)
 
+.PHONY: test-core
+test-core: ## Simulate the state machine with random events
+	@Tests/mutants/run core
+
+.PHONY: test-mutants
+test-mutants: ## Plant faults in the state machine, one at a time: the simulation must catch each
+	@Tests/mutants/run
+
 .PHONY: test-abi
 test-abi: all ## Test the library from C programs
 	@$(WITH_POSTGRES) $(RUN_ENVIRONMENT) Tests/abi/run
@@ -192,7 +203,7 @@ test-readme: all ## Run the examples of the README
 .PHONY: test-valgrind
 test-valgrind: all ## Run the C tests under valgrind: no error, no byte definitely lost
 	@.ci/setup build postgres valgrind
-	@$(WITH_POSTGRES) $(RUN_ENVIRONMENT) Tests/abi/run --valgrind
+	@$(WITH_POSTGRES) $(RUN_ENVIRONMENT) Tests/abi/run --valgrind $(TOPICS)
 
 # The toolchain's sanitizer wants its libdispatch, also in a program that has none.
 TSAN_CC = $(SWIFT_TOOLCHAIN)clang -fsanitize=thread -rdynamic -L$(SWIFT_TOOLCHAIN)../lib/swift/linux -ldispatch \
@@ -202,7 +213,7 @@ TSAN_CC = $(SWIFT_TOOLCHAIN)clang -fsanitize=thread -rdynamic -L$(SWIFT_TOOLCHAI
 test-tsan: ## Run the C tests and the Swift tests with the thread sanitizer
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan SANITIZE=thread all
 	@$(WITH_POSTGRES) $(RUN_ENVIRONMENT) BUILD=$(BUILD)/tsan LD_LIBRARY_PATH='$(abspath $(BUILD))/tsan/lib' \
-	  CC='$(TSAN_CC)' Tests/abi/run --tsan
+	  CC='$(TSAN_CC)' Tests/abi/run --tsan $(TOPICS)
 	$(WITH_POSTGRES) $(RUN_ENVIRONMENT) swift test --sanitize=thread --scratch-path $(BUILD)/swiftpm-tsan
 
 .PHONY: bench-hot
@@ -215,7 +226,7 @@ bench-hot: all ## Instructions and nanoseconds of a get and put on an open conne
 SWIFT_FOLDERS = Package.swift $(wildcard Sources Tests)
 C_FILES = $(sort $(shell find Sources Tests examples bench -name '*.c' 2> /dev/null))
 C_FOLDERS = include Sources/CPoolShims/include $(sort $(dir $(C_FILES)))
-SCRIPTS = $(shell find .ci tools Tests examples bench bindings -type f -perm -u+x ! -name '*.*')
+SCRIPTS = $(shell find .ci Tests examples bench bindings -type f -perm -u+x ! -name '*.*')
 PYTHON_FILES = $(wildcard bindings examples Tests bench) $(shell grep -lE '^.!.*python' $(SCRIPTS))
 SHELL_FILES = $(shell grep -lE '^.!.*/(ba)?sh' $(SCRIPTS))
 RUFF = RUFF_CACHE_DIR=$(BUILD)/ruff $(VENV)/bin/ruff

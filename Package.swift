@@ -29,9 +29,14 @@ let package = Package(
       name: "DBPool",
       dependencies: ["PoolCore", "PoolRuntime", "Libpq", "CLibpq", "CPoolShims", "CDBPool"],
       swiftSettings: strict),
+    .executableTarget(
+      name: "PoolSimulation", dependencies: ["PoolCore"], path: "Tests/PoolSimulation", swiftSettings: strict),
     .testTarget(name: "PoolCoreTests", dependencies: ["PoolCore"], swiftSettings: strict),
     .testTarget(
       name: "PoolRuntimeTests", dependencies: ["PoolRuntime", "PoolCore", "CPoolShims"], swiftSettings: strict),
     .testTarget(name: "LibpqTests", dependencies: ["Libpq", "CLibpq", "CPoolShims"], swiftSettings: strict),
+    .testTarget(
+      name: "DBPoolTests", dependencies: ["DBPool", "PoolCore", "PoolRuntime", "Libpq", "CPoolShims", "CDBPool"],
+      swiftSettings: strict),
   ]
 )

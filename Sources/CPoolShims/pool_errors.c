@@ -17,8 +17,14 @@ static STATIC_TLS int starved;
 static pthread_key_t key;
 static int have_key;
 
+/* At the end of a thread. A later destructor of the host's may call the library again: it gets a new slot. */
+static void drop(void *slot) {
+  own = NULL;
+  free(slot);
+}
+
 /* A constructor, not pthread_once: a child forked in the middle of a once would wait for ever. */
-__attribute__((constructor)) static void make_key(void) { have_key = pthread_key_create(&key, free) == 0; }
+__attribute__((constructor)) static void make_key(void) { have_key = pthread_key_create(&key, drop) == 0; }
 
 struct pool_error_slot *pool_error_slot_take(void) {
   if (own == NULL) {

@@ -45,7 +45,19 @@ void pool_sleep(int milliseconds) {
   } while (milliseconds < 0);
 }
 
+void pool_thread_exit(void) { pthread_exit(NULL); }
+
 void pool_yield(void) {
   const struct timespec span = {0, 50000};
   (void)syscall(SYS_nanosleep, &span, NULL);
 }
+
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+/* Swift tells the thread sanitizer of each formal access, and means the whole struct behind a pointer when a method
+ * changes one member of it. Members of ours are guarded by different locks, so these reports are dropped (the build
+ * redirects them here); every load and store itself is still watched. */
+__attribute__((visibility("hidden"))) void pool_sanitizer_formal_access(void *address, void *caller, void *tag);
+void pool_sanitizer_formal_access(void *address, void *caller, void *tag) { (void)address, (void)caller, (void)tag; }
+#endif
+#endif

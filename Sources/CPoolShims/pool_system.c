@@ -3,7 +3,6 @@
 
 #include <arpa/inet.h>
 #include <linux/futex.h>
-#include <sys/eventfd.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -15,8 +14,10 @@ int64_t pool_clock_now(void) {
 }
 
 int pool_futex_wait(uint32_t *word, uint32_t expected, int64_t deadline) {
+  /* Never without a deadline: the kernel would restart such a wait after a handler with SA_RESTART. */
+  if (deadline < 0) deadline = INT64_MAX;
   struct timespec until = {deadline / 1000000000, deadline % 1000000000};
-  long rc = syscall(SYS_futex, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, expected, deadline < 0 ? NULL : &until, NULL,
+  long rc = syscall(SYS_futex, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, expected, &until, NULL,
                     FUTEX_BITSET_MATCH_ANY);
   return rc == 0 ? 0 : errno;
 }
@@ -69,17 +70,21 @@ void pool_replace(int fd, int null) {
 
 int pool_open_null(void) { return open("/dev/null", O_RDWR | O_CLOEXEC); }
 
-int pool_event_create(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
-
-/* By syscall(): write() and read() are cancellation points. A full counter is a wake-up already pending. */
-void pool_event_signal(int fd) {
-  const uint64_t one = 1;
-  (void)syscall(SYS_write, fd, &one, sizeof one);
+int pool_pipe_create(int *source, int *signal) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) return errno;
+  *source = ends[0];
+  *signal = ends[1];
+  return 0;
 }
 
-void pool_event_clear(int fd) {
-  uint64_t count;
-  (void)syscall(SYS_read, fd, &count, sizeof count);
+/* By syscall(): write() and read() are cancellation points. A full pipe is a wake-up already pending. */
+void pool_pipe_signal(int signal) { (void)syscall(SYS_write, signal, "", 1); }
+
+void pool_pipe_clear(int source) {
+  char scratch[64];
+  while (syscall(SYS_read, source, scratch, sizeof scratch) == (long)sizeof scratch) {
+  }
 }
 
 int pool_epoll_control(int set, int operation, int fd, uint32_t events, uint64_t token) {

@@ -90,7 +90,7 @@ enum Background {
     session.pointee.stage = .none
     record.pointee.lock.lock()
     record.pointee.core.backgroundEnded(session.slotPointer, succeeded: succeeded, now: Clock.now)
-    record.unlockAndWake()
+    record.unlockAndSignal()
     record.notifyChanges()
     if isOverrun {
       Log.write(record, POOL_LOG_WARNING) {

@@ -35,7 +35,7 @@ struct Borrowing {
     let effective = timeout == POOL_TIMEOUT_DEFAULT ? record.pointee.options.given.acquire_timeout_ms : timeout
     startedAt = Clock.now
     isTry = effective == 0
-    deadline = effective < 0 ? .never : startedAt.after(.milliseconds(Int(effective)))
+    deadline = Deadline.after(effective, from: startedAt)
   }
 
   /// A connection, or nil with the error set.
@@ -44,7 +44,7 @@ struct Borrowing {
       let found = isTry ? tryOnce() : acquire()
       switch found {
       case .loan(let loan):
-        switch loan.verify() {
+        switch loan.verify(isTry: isTry) {
         case .fit: return loan.hand()
         case .dead: loan.drop()
         case .doubtful:
@@ -114,9 +114,11 @@ struct Borrowing {
         loan.drop()
         Failure.set(POOL_ENOMEM)
         return nil
-      case .granted, .refused:
-        record.pointee.lock.unlock()
-        Failure.set(POOL_EINTERNAL)
+      case .granted(let slot): found = lent(slot)
+      case .refused:
+        // Closed meanwhile.
+        unlockAndSignal()
+        Failure.set(POOL_ECLOSED)
         return nil
       }
       guard case .loan(let checked) = found else { return nil }
@@ -142,18 +144,19 @@ struct Borrowing {
       // A pool that was closed and buried meanwhile has refused this ticket.
       guard record.holds(token) else { return failClosed() }
       let now = Clock.now
+      let checked = ticket.pointee.isChecked ? ticket.pointee.slot : nil
       let found =
         end == .timedOut
         ? record.pointee.core.timeOut(ticket, now: now) : record.pointee.core.collect(ticket, now: now)
       switch found {
-      case .granted(let slot): return lent(slot)
+      case .granted(let slot): return lent(slot, isChecked: slot == checked)
       case .refused(let refusal):
         fail(refusal, slot)
         unlockAndSignal()
         return .failed
       case .pending:
         seen = waiter.pointee.spot.value
-        record.pointee.lock.unlock()
+        unlockAndSignal()
       }
     }
   }
@@ -166,8 +169,8 @@ struct Borrowing {
   private var wouldDeadlock: Bool { pool_callback_get() == token }
 
   /// Marks the slot as lent. Under the lock; lets go of it.
-  private func lent(_ slot: SlotPointer) -> Found {
-    let loan = Loan(Session.of(slot))
+  private func lent(_ slot: SlotPointer, isChecked: Bool = false) -> Found {
+    let loan = Loan(Session.of(slot), isChecked: isChecked)
     loan.begin()
     unlockAndSignal()
     return .loan(loan)
@@ -213,8 +216,13 @@ extension RecordPointer {
 /// A connection that was granted to the calling thread and that the caller has not seen yet.
 struct Loan {
   let session: SessionPointer
+  /// It comes straight from a ping.
+  private let isChecked: Bool
 
-  init(_ session: SessionPointer) { self.session = session }
+  init(_ session: SessionPointer, isChecked: Bool) {
+    self.session = session
+    self.isChecked = isChecked
+  }
 
   enum Fitness {
     case fit, dead
@@ -227,6 +235,9 @@ struct Loan {
   /// Under the lock.
   func begin() {
     session.pointee.lent.store(UInt(bitPattern: session.pointee.connection), ordering: .relaxed)
+    if record.pointee.options.given.exact_times == 0 {
+      record.pointee.core.stamp(session.slotPointer, now: process.pointee.coarseNow.load(ordering: .relaxed))
+    }
     if record.pointee.options.given.leak_threshold_ms > 0 {
       session.pointee.holder = pool_thread_id()
       session.pointee.isLeakReported = false
@@ -234,17 +245,19 @@ struct Loan {
   }
 
   /// Looks at the socket, if the pool's `check` asks for it. Not readable: fit. What makes it readable may be the end,
-  /// a last word before the end, or a notification.
-  func verify() -> Fitness {
-    guard record.pointee.options.given.check >= POOL_CHECK_SOCKET, let pointer = session.pointee.connection else {
-      return .fit
-    }
+  /// a last word before the end, or a notification. `isTry`: nobody can wait for a ping, so quiet must be enough.
+  func verify(isTry: Bool) -> Fitness {
+    guard !isChecked, record.pointee.options.given.check >= POOL_CHECK_SOCKET,
+      let pointer = session.pointee.connection
+    else { return .fit }
     let connection = Connection(pointer)
     guard connection.isOpen else { return .dead }
     switch Readiness.of(connection.socket) {
     case .quiet: return .fit
     case .gone: return .dead
-    case .readable: return connection.consumeInput() && connection.isOpen ? .doubtful : .dead
+    case .readable:
+      guard connection.consumeInput(), connection.isOpen else { return .dead }
+      return isTry && Readiness.of(connection.socket) != .gone ? .fit : .doubtful
     }
   }
 
@@ -266,10 +279,28 @@ enum Readiness {
   case quiet, readable, gone
 
   static func of(_ descriptor: Int32) -> Readiness {
-    var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-    let state = pool_cancel_disable()
-    defer { pool_cancel_restore(state) }
+    let end = pool_poll_end()
+    var entry = pollfd(fd: descriptor, events: Int16(POLLIN) | end, revents: 0)
     guard poll(&entry, 1, 0) > 0 else { return .quiet }
-    return Int32(entry.revents) & (POLLERR | POLLNVAL) != 0 ? .gone : .readable
+    let gone = Int16(POLLERR) | Int16(POLLNVAL) | Int16(POLLHUP) | end
+    return entry.revents & gone != 0 ? .gone : .readable
   }
+}
+
+/// When a wait ends.
+enum Deadline {
+  /// `milliseconds` from `now`; negative = none. Once the process exits nobody serves those who wait any more.
+  static func after(_ milliseconds: Int32, from now: Instant) -> Instant {
+    let deadline = milliseconds < 0 ? Instant.never : now.after(.milliseconds(Int(milliseconds)))
+    guard process.pointee.isExiting.load(ordering: .relaxed) else { return deadline }
+    return Swift.min(deadline, now.after(.milliseconds(100)))
+  }
+}
+
+/// Runs `body` with pthread_cancel held off: what it holds and is given is never lost half-way.
+@inline(__always)
+func withoutCancellation<Result>(_ body: () -> Result) -> Result {
+  let state = pool_cancel_disable()
+  defer { pool_cancel_restore(state) }
+  return body()
 }

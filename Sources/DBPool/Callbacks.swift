@@ -47,6 +47,7 @@ enum Callbacks {
     record.pointee.lock.lock()
     let isLast = mustFreeContext(record)
     if isLast { record.pointee.isContextFreed = true }
+    if isLast { record.pointee.isContextGone = true }
     record.pointee.lock.unlock()
     if isLast, !HostCall.run(token, { options.context_free?(options.context) }) { LibpqGate.park() }
 
@@ -58,7 +59,7 @@ enum Callbacks {
   }
 
   private static func deliverLog(_ record: RecordPointer, _ options: pool_options_t) {
-    guard let log = options.log else { return }
+    guard let log = options.log, !record.pointee.isContextGone else { return }
     withUnsafeTemporaryAllocation(of: CChar.self, capacity: LogQueue.lineSize) { buffer in
       guard let line = buffer.baseAddress else { return }
       while let level = record.pointee.log.pop(into: line) { log(options.context, level, line) }

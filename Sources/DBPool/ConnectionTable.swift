@@ -10,9 +10,12 @@ import Synchronization
 ///
 /// Changed under the pool's lock, read by `pool_put` without it. A reader may meet a chain in the middle of a change and
 /// miss its session, or wander into another chain; so it takes only a session whose `lent` is the address it looks for,
-/// stops after a few steps, and what it misses is looked for again under the lock.
+/// stops after a few steps, and what it misses is looked for again under the lock. Each link is stored releasing: its
+/// session may have been made after the reader came in.
 struct ConnectionTable: ~Copyable {
   private let mask: UInt
+  /// The table that this one replaced.
+  private let previous: UInt
   // The buckets follow.
 
   private static var headerSize: Int { 16 }
@@ -51,7 +54,7 @@ struct ConnectionTable: ~Copyable {
     var steps = 0
     while steps < 32, let session = SessionPointer(bitPattern: next) {
       if session.pointee.lent.load(ordering: .relaxed) == connection { return session }
-      next = session.pointee.nextInBucket.load(ordering: .relaxed)
+      next = session.pointee.nextInBucket.load(ordering: .acquiring)
       steps &+= 1
     }
     return nil
@@ -74,7 +77,7 @@ struct ConnectionTable: ~Copyable {
     let table = session.pointee.record.pointee.connections.load(ordering: .relaxed)
     guard table != 0 else { return }
     let bucket = bucket(table, UInt(bitPattern: session.pointee.connection))
-    session.pointee.nextInBucket.store(bucket.pointee.load(ordering: .relaxed), ordering: .relaxed)
+    session.pointee.nextInBucket.store(bucket.pointee.load(ordering: .relaxed), ordering: .releasing)
     bucket.pointee.store(UInt(bitPattern: session), ordering: .releasing)
   }
 
@@ -87,14 +90,14 @@ struct ConnectionTable: ~Copyable {
     let after = session.pointee.nextInBucket.load(ordering: .relaxed)
     let bucket = bucket(table, UInt(bitPattern: session.pointee.connection))
     if bucket.pointee.load(ordering: .relaxed) == own {
-      bucket.pointee.store(after, ordering: .relaxed)
+      bucket.pointee.store(after, ordering: .releasing)
       return
     }
     var next = bucket.pointee.load(ordering: .relaxed)
     while let earlier = SessionPointer(bitPattern: next) {
       next = earlier.pointee.nextInBucket.load(ordering: .relaxed)
       if next == own {
-        earlier.pointee.nextInBucket.store(after, ordering: .relaxed)
+        earlier.pointee.nextInBucket.store(after, ordering: .releasing)
         return
       }
     }
@@ -102,6 +105,9 @@ struct ConnectionTable: ~Copyable {
 
   /// Moves all sessions to a larger table. Under the lock.
   static func replace(_ record: RecordPointer, with table: UInt) {
+    let previous = record.pointee.connections.load(ordering: .relaxed)
+    UnsafeMutableRawPointer(bitPattern: table)?.storeBytes(
+      of: previous, toByteOffset: MemoryLayout<UInt>.stride, as: UInt.self)
     record.pointee.connections.store(table, ordering: .releasing)
     for index in 0..<record.pointee.sessions.count {
       if let session = record.pointee.sessions.element(index), session.pointee.isListed { insert(session) }

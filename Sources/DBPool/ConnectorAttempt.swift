@@ -64,7 +64,10 @@ struct ConnectorAttempt {
       message.append(Int(code))
       return .failed(.transient)
     }
-    buffer[Int(POOL_CONNINFO_LIMIT) - 1] = 0
+    guard memchr(buffer, 0, Int(POOL_CONNINFO_LIMIT)) != nil else {
+      message.append("conninfo_provider wrote no NUL within its 65536 bytes")
+      return .failed(.transient)
+    }
     return connect(providedBy: buffer, &message)
   }
 
@@ -289,6 +292,6 @@ struct AttemptHooks: ConnectHooks {
     if record.pointee.isStopping.load(ordering: .relaxed) { return true }
     record.pointee.lock.lock()
     defer { record.pointee.lock.unlock() }
-    return !attempt.isCurrent
+    return !attempt.isCurrent || record.pointee.core.isDrained
   }
 }

@@ -38,12 +38,12 @@ enum Connectors {
     return error == 0 ? 0 : startFailed(job, error)
   }
 
-  /// Somebody else may do the job; otherwise it is taken back.
+  /// A thread without work will do the job; otherwise it is taken back: those at work may hang.
   private static func startFailed(_ job: UnsafeMutablePointer<Job>, _ error: Int32) -> Int32 {
     process.pointee.connectorLock.lock()
     defer { process.pointee.connectorLock.unlock() }
     process.pointee.connectors -= 1
-    guard process.pointee.connectors == 0, job.pointee.isQueued else { return 0 }
+    guard process.pointee.idleConnectors == 0, job.pointee.isQueued else { return 0 }
     job.pointee.isQueued = false
     process.pointee.jobs.remove(job)
     return error

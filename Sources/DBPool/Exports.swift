@@ -12,7 +12,7 @@ import Synchronization
 
 @_cdecl("pool_options_init")
 public func poolOptionsInit(_ options: UnsafeMutablePointer<pool_options_t>?, _ size: Int) -> Int32 {
-  guard let options, size >= MemoryLayout<Int>.size else {
+  guard let options, size >= Options.firstSize else {
     return Failure.set(POOL_EINVAL, "pool_options_init: options is NULL, or size is not that of a pool_options_t")
   }
   var defaults = Options.defaults
@@ -29,7 +29,7 @@ public func poolOptionsInit(_ options: UnsafeMutablePointer<pool_options_t>?, _ 
 public func poolCreate(
   _ conninfo: UnsafePointer<CChar>?, _ options: UnsafePointer<pool_options_t>?
 ) -> OpaquePointer? {
-  PoolLife.create(conninfo, options)
+  withoutCancellation { PoolLife.create(conninfo, options) }
 }
 
 @_cdecl("pool_get")
@@ -54,8 +54,10 @@ public func poolGet(_ pool: OpaquePointer?, _ timeout: Int32) -> UnsafeMutableRa
 
 @inline(never)
 private func getSlowly(_ pool: OpaquePointer?, _ timeout: Int32) -> UnsafeMutableRawPointer? {
-  guard let record = open(pool) else { return nil }
-  return Borrowing(record, token(pool), timeout: timeout)?.run()
+  withoutCancellation {
+    guard let record = open(pool) else { return nil }
+    return Borrowing(record, token(pool), timeout: timeout)?.run()
+  }
 }
 
 @_cdecl("pool_put")
@@ -90,8 +92,10 @@ public func poolGetStart(
 public func poolGetWait(
   _ pool: OpaquePointer?, _ ticket: pool_ticket_t, _ wait: Int32
 ) -> UnsafeMutableRawPointer? {
-  guard let record = open(pool) else { return nil }
-  return Tickets.wait(record, token(pool), ticket, wait)
+  withoutCancellation {
+    guard let record = open(pool) else { return nil }
+    return Tickets.wait(record, token(pool), ticket, wait)
+  }
 }
 
 @_cdecl("pool_get_cancel")
@@ -170,7 +174,8 @@ private func token(_ pool: OpaquePointer?) -> UInt64 { UInt64(UInt(bitPattern: p
 
 /// The record of a pool, or nil with the error set.
 private func open(_ pool: OpaquePointer?) -> RecordPointer? {
-  switch Registry.find(pool) {
+  // The first use in a forked child opens descriptors and starts a thread.
+  switch withoutCancellation({ Registry.find(pool) }) {
   case .found(let record): return record
   case .failed(POOL_EINVAL):
     Failure.set(POOL_EINVAL, pool == nil ? "pool is NULL" : "not a pool")

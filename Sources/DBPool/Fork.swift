@@ -37,13 +37,17 @@ enum Fork {
   static func child() {
     process.pointee.forkCount.wrappingAdd(1, ordering: .relaxed)
     forgetThreads()
-    let null = Descriptor(number: pool_open_null())
+    // The one opened with the first pool, unless the host has closed it since.
+    var spare = Descriptor()
+    if !process.pointee.null.isOurs { spare = Descriptor(number: pool_open_null()) }
+    let null = spare.isOpen ? spare.number : process.pointee.null.number
     Registry.visit { record in
-      leave(record, null.isOpen ? null.number : process.pointee.null)
+      leave(record, null)
       record.pointee.log.lock.startOver()
       record.pointee.lock.startOver()
     }
-    if null.isOpen { _ = close(null.number) }
+    spare.close()
+    pool_callback_set(0)
     process.pointee.connectorLock.startOver()
     process.pointee.registryLock.startOver()
   }

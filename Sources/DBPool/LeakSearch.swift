@@ -13,7 +13,9 @@ enum LeakSearch {
   private static var batch: Int { 64 }
 
   static func run(_ record: RecordPointer, _ now: Instant) {
+    record.pointee.lock.lock()
     let threshold = record.pointee.options.given.leak_threshold_ms
+    record.pointee.lock.unlock()
     guard threshold > 0, now >= record.pointee.nextLeakSearch else { return }
     record.pointee.nextLeakSearch = now.after(Swift.max(.milliseconds(Int(threshold) / 4), Upkeep.tick))
     var first = 0

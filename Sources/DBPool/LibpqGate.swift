@@ -17,15 +17,18 @@ import Synchronization
 enum LibpqGate {
   /// False when the process exits: the caller must not touch libpq any more.
   static func enter() -> Bool {
+    var patience = 20
     while true {
       process.pointee.inLibpq.wrappingAdd(1, ordering: .sequentiallyConsistent)
       if process.pointee.isExiting.load(ordering: .sequentiallyConsistent) {
         leave()
         return false
       }
-      if process.pointee.forking.load(ordering: .sequentiallyConsistent) == 0 { return true }
+      // Forks that follow each other without a gap must not keep us out for ever.
+      if process.pointee.forking.load(ordering: .sequentiallyConsistent) == 0 || patience == 0 { return true }
       leave()
       waitForFork()
+      patience -= 1
     }
   }
 
@@ -36,7 +39,7 @@ enum LibpqGate {
   private static func waitForFork() {
     let seen = process.pointee.forkOver.value
     guard process.pointee.forking.load(ordering: .sequentiallyConsistent) != 0 else { return }
-    _ = process.pointee.forkOver.park(seen: seen, until: .max)
+    _ = process.pointee.forkOver.park(seen: seen, until: Clock.now.after(.milliseconds(50)))
   }
 
   /// Before a fork.
@@ -54,7 +57,7 @@ enum LibpqGate {
 
   /// At exit. Callbacks may be in libpq too; the thread that exits may be in one.
   static func shutForExit(isInCallback: Bool) {
-    process.pointee.isExiting.store(true, ordering: .sequentiallyConsistent)
+    if process.pointee.isExiting.exchange(true, ordering: .sequentiallyConsistent) { return }
     waitUntilEmpty(process.pointee.inLibpq, milliseconds: 450)
     if !isInCallback { waitUntilEmpty(process.pointee.inCallback, milliseconds: 450) }
   }
@@ -92,7 +95,7 @@ enum HostCall {
     pool_callback_set(token)
     body()
     pool_callback_set(0)
-    if process.pointee.forkCount.load(ordering: .relaxed) != forkCount { LibpqGate.park() }
+    if process.pointee.forkCount.load(ordering: .relaxed) != forkCount { pool_thread_exit() }
     process.pointee.inCallback.wrappingSubtract(1, ordering: .sequentiallyConsistent)
     return true
   }

@@ -12,59 +12,82 @@ struct LogQueue: ~Copyable {
   static var lineSize: Int { 512 }
   private static var capacity: Int { 64 }
 
+  /// In memory of its own, followed by its lines: a method that mutated the queue would have the lock for itself too.
+  private struct Ring {
+    var levels = InlineArray<64, Int32>(repeating: 0)
+    var first = 0
+    var count = 0
+    var drops: UInt64 = 0
+  }
+
   let lock = Lock()
-  // Guarded by `lock`.
-  private var lines: UnsafeMutablePointer<CChar>?
-  private var levels: UnsafeMutablePointer<Int32>?
-  private var first = 0
-  private var count = 0
-  private(set) var drops: UInt64 = 0
+  /// What it points to is guarded by `lock`.
+  private var ring: UnsafeMutablePointer<Ring>?
 
   init() {}
 
   /// Takes the memory, once; false when there is none. Before the pool exists.
   mutating func prepare() -> Bool {
-    if lines == nil { lines = Memory.allocate(CChar.self, count: Self.capacity * Self.lineSize) }
-    if levels == nil { levels = Memory.allocate(Int32.self, count: Self.capacity) }
-    return lines != nil && levels != nil
+    if ring != nil { return true }
+    let size = MemoryLayout<Ring>.stride + Self.capacity * Self.lineSize
+    guard let memory = Memory.allocate(UInt8.self, count: size) else { return false }
+    let own = UnsafeMutableRawPointer(memory).assumingMemoryBound(to: Ring.self)
+    own.initialize(to: Ring())
+    ring = own
+    return true
   }
 
-  mutating func startOver() {
+  func startOver() {
     lock.startOver()
-    (first, count, drops) = (0, 0, 0)
+    ring?.initialize(to: Ring())
   }
 
-  mutating func push(_ level: Int32, _ text: UnsafePointer<CChar>) {
+  func push(_ level: Int32, _ text: UnsafePointer<CChar>) {
+    guard let ring else { return }
     lock.lock()
     defer { lock.unlock() }
-    guard count < Self.capacity, let lines, let levels else {
-      drops &+= 1
+    guard ring.pointee.count < Self.capacity else {
+      ring.pointee.drops &+= 1
       return
     }
-    let place = (first + count) % Self.capacity
-    let line = lines + place * Self.lineSize
+    let place = (ring.pointee.first + ring.pointee.count) % Self.capacity
+    let line = Self.line(ring, place)
     strncpy(line, text, Self.lineSize - 1)
     line[Self.lineSize - 1] = 0
-    levels[place] = level
-    count += 1
+    ring.pointee.levels[place] = level
+    ring.pointee.count += 1
   }
 
   /// Copies the oldest line to `buffer` and returns its level, nil when there is none.
-  mutating func pop(into buffer: UnsafeMutablePointer<CChar>) -> Int32? {
+  func pop(into buffer: UnsafeMutablePointer<CChar>) -> Int32? {
+    guard let ring else { return nil }
     lock.lock()
     defer { lock.unlock() }
-    guard count > 0, let lines, let levels else { return nil }
-    memcpy(buffer, lines + first * Self.lineSize, Self.lineSize)
-    let level = levels[first]
-    first = (first + 1) % Self.capacity
-    count -= 1
-    return level
+    let place = ring.pointee.first
+    guard ring.pointee.count > 0 else { return nil }
+    memcpy(buffer, Self.line(ring, place), Self.lineSize)
+    ring.pointee.first = (place + 1) % Self.capacity
+    ring.pointee.count -= 1
+    return ring.pointee.levels[place]
   }
 
   var isEmpty: Bool {
+    guard let ring else { return true }
     lock.lock()
     defer { lock.unlock() }
-    return count == 0
+    return ring.pointee.count == 0
+  }
+
+  /// Lines lost because the queue was full.
+  var drops: UInt64 {
+    guard let ring else { return 0 }
+    lock.lock()
+    defer { lock.unlock() }
+    return ring.pointee.drops
+  }
+
+  private static func line(_ ring: UnsafeMutablePointer<Ring>, _ place: Int) -> UnsafeMutablePointer<CChar> {
+    UnsafeMutableRawPointer(ring + 1).assumingMemoryBound(to: CChar.self) + place * lineSize
   }
 }
 

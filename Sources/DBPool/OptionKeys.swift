@@ -156,7 +156,8 @@ struct OptionKeys {
     } else {
       return nil
     }
-    return Int32(exactly: number * factor)
+    let (product, overflow) = number.multipliedReportingOverflow(by: factor)
+    return overflow ? nil : Int32(exactly: product)
   }
 }
 

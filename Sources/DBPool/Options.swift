@@ -18,6 +18,11 @@ struct Options {
   var name: UnsafeMutablePointer<CChar>?
   var resetQuery: UnsafeMutablePointer<CChar>?
 
+  /// The struct's size in the first release, up to `exact_times`.
+  static var firstSize: Int { 128 }
+  /// Of the members before `min_size`, all of them pointers or `size_t`.
+  static var pointersSize: Int { 64 }
+
   static var defaults: pool_options_t {
     var options = pool_options_t()
     options.size = MemoryLayout<pool_options_t>.size
@@ -43,7 +48,7 @@ struct Options {
   mutating func apply(_ options: UnsafePointer<pool_options_t>) -> Int32 {
     let size = options.pointee.size
     let known = MemoryLayout<pool_options_t>.size
-    guard size >= MemoryLayout<Int>.size, size % MemoryLayout<Int32>.size == 0, size <= 65_536 else {
+    guard isPlausible(Int(clamping: size)) else {
       return Failure.set(POOL_EINVAL) {
         $0.append("options: size ")
         $0.append(Int(clamping: size))
@@ -60,6 +65,12 @@ struct Options {
     given.size = known
     hasConnectTimeout = given.connect_timeout_ms != Options.defaults.connect_timeout_ms
     return copyTexts()
+  }
+
+  /// A struct that ends between two members: pointers up to `min_size`, numbers from there on. One shorter than ours
+  /// keeps the defaults in the members that it lacks.
+  private func isPlausible(_ size: Int) -> Bool {
+    size >= MemoryLayout<Int>.size && size % (size < Options.pointersSize ? 8 : 4) == 0 && size <= 65_536
   }
 
   private mutating func copyTexts() -> Int32 {

@@ -19,12 +19,13 @@ enum PoolLife {
       parameters?.free()
       return nil
     }
-    guard let record = prepare(options, usesTLS: parameters?.usesTLS ?? true) else {
+    let usesTLS = parameters?.usesTLS ?? true || options.given.conninfo_provider != nil
+    guard let record = prepare(options, usesTLS: usesTLS) else {
       options.free()
       parameters?.free()
       return nil
     }
-    begin(record, options, parameters)
+    begin(record, options, parameters, usesTLS: usesTLS)
     let token = Registry.publish(record)
     if options.given.min_size > 0 { Upkeep.signal(record) }
     return OpaquePointer(bitPattern: UInt(token))
@@ -32,13 +33,14 @@ enum PoolLife {
 
   /// A record with all the memory that the pool needs; nil when there is an error, whose message is set.
   private static func prepare(_ options: Options, usesTLS: Bool) -> RecordPointer? {
-    guard ProcessLife.start(usesTLS: usesTLS || options.given.conninfo_provider != nil) == POOL_OK else { return nil }
+    guard ProcessLife.start(usesTLS: usesTLS) == POOL_OK else { return nil }
     guard let record = Registry.take() else {
       Failure.set(POOL_ENOMEM)
       return nil
     }
     let hasMemory =
-      record.pointee.lastError.prepare() && (options.given.log == nil || record.pointee.log.prepare())
+      record.pointee.sessions.prepare() && record.pointee.waiters.prepare() && record.pointee.lastError.prepare()
+      && (options.given.log == nil || record.pointee.log.prepare())
       && PoolMemory.provideSlots(record, Int(options.given.max_size)) && PoolMemory.provideTickets(record)
     guard hasMemory else {
       Registry.giveBack(record)
@@ -49,11 +51,15 @@ enum PoolLife {
   }
 
   /// The record is this thread's alone until it is published; the lock is for those with a stale token.
-  private static func begin(_ record: RecordPointer, _ options: Options, _ parameters: ConnectParameters?) {
+  private static func begin(
+    _ record: RecordPointer, _ options: Options, _ parameters: ConnectParameters?, usesTLS: Bool
+  ) {
+    let settings = options.settings
     record.pointee.lock.lock()
     record.pointee.options = options
     record.pointee.parameters = parameters
-    record.pointee.core.reopen(settings: options.settings)
+    record.pointee.usesTLS = usesTLS
+    record.pointee.core.reopen(settings: settings)
     PoolMemory.addAll(record)
     record.pointee.targetMark = TargetMark()
     record.pointee.lastError.clear()
@@ -62,6 +68,7 @@ enum PoolLife {
     record.pointee.leaks = 0
     record.pointee.nextLeakSearch = 0
     record.pointee.isContextFreed = options.given.context_free == nil
+    record.pointee.isContextGone = false
     record.pointee.isStopping.store(false, ordering: .relaxed)
     record.pointee.lock.unlock()
   }
@@ -103,17 +110,22 @@ enum PoolLife {
       }
     }
     record.notifyChanges()
-    Upkeep.signal(record)
+    // A pool that has nothing left needs no upkeep: pools made and closed in a row share one record.
+    if !retire(record) { Upkeep.signal(record) }
     return POOL_OK
   }
 
-  /// The pool is closed and nothing of it is left: its token is void and its record free. Upkeep thread only.
-  static func retire(_ record: RecordPointer) {
+  /// If the pool is closed and nothing of it is left, voids its token and frees its record. False: not yet.
+  @discardableResult
+  static func retire(_ record: RecordPointer) -> Bool {
     record.pointee.lock.lock()
     let isOver =
       record.pointee.core.isFinished && record.pointee.jobs == 0 && record.pointee.isContextFreed
       && record.pointee.token.load(ordering: .relaxed) != 0
-    guard isOver else { return record.pointee.lock.unlock() }
+    guard isOver else {
+      record.pointee.lock.unlock()
+      return false
+    }
     record.pointee.token.store(0, ordering: .releasing)
     let (options, parameters) = (record.pointee.options, record.pointee.parameters)
     let forkedLoans = record.pointee.forkedLoans
@@ -126,5 +138,6 @@ enum PoolLife {
     forkedLoans?.free()
     record.notifyChanges()
     Registry.giveBack(record)
+    return true
   }
 }

@@ -29,24 +29,23 @@ enum PoolMemory {
       return false
     }
     record.pointee.lock.lock()
-    guard record.pointee.sessions.nextSegmentCount == size, record.pointee.sessions.prepare() else {
-      // Another thread was faster, or there is no memory.
-      let isGrown = record.pointee.sessions.nextSegmentCount != size
+    guard record.pointee.sessions.nextSegmentCount == size else {
+      // Another thread was faster.
       record.pointee.lock.unlock()
       Memory.free(segment)
       Memory.free(heap)
       free(UnsafeMutableRawPointer(bitPattern: table))
-      return isGrown
+      return true
     }
     let old = record.pointee.core.adoptExpiries(heap, capacity: total)
-    _ = record.pointee.sessions.add(segment) { memory, index in
+    let isAdded = record.pointee.sessions.add(segment) { memory, index in
       memory.initialize(to: Session(index: index, record: record))
       record.pointee.core.add(slot: memory.slotPointer)
     }
     ConnectionTable.replace(record, with: table)
     record.pointee.lock.unlock()
     Memory.free(old)
-    return true
+    return isAdded
   }
 
   /// Adds tickets if there is no free one; false when there is no memory.
@@ -63,7 +62,7 @@ enum PoolMemory {
     guard let segment = Memory.allocate(Waiter.self, count: size) else { return false }
     let heap = Memory.allocate(TicketPointer.self, count: total)
     record.pointee.lock.lock()
-    guard let heap, record.pointee.waiters.nextSegmentCount == size, record.pointee.waiters.prepare(),
+    guard let heap, record.pointee.waiters.nextSegmentCount == size,
       record.pointee.waiters.count < record.pointee.waiters.limit - size
     else {
       let isGrown = record.pointee.waiters.nextSegmentCount != size
@@ -73,13 +72,13 @@ enum PoolMemory {
       return isGrown
     }
     let old = record.pointee.core.adoptDeadlines(heap, capacity: total)
-    _ = record.pointee.waiters.add(segment) { memory, index in
+    let isAdded = record.pointee.waiters.add(segment) { memory, index in
       memory.initialize(to: Waiter(index: index))
       record.pointee.core.add(ticket: memory.ticketPointer)
     }
     record.pointee.lock.unlock()
     Memory.free(old)
-    return true
+    return isAdded
   }
 
   /// All slots and tickets as new: for another life of the record. Under the lock.

@@ -58,7 +58,7 @@ enum PoolStatistics {
   private static func fill(_ result: inout pool_stats_t, _ counters: Counters) {
     result.gets = counters.gets
     // Not counted: the fast path has enough to do.
-    result.puts = counters.gets - UInt64(clamping: result.in_use)
+    result.puts = counters.gets &- UInt64(clamping: result.in_use)
     result.waits = counters.waits
     result.timeouts = counters.timeouts
     result.cancels = counters.cancels

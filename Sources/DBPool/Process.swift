@@ -19,7 +19,10 @@ struct Process: ~Copyable {
   var isPrepared: Bool
   var hasExitHandler: Bool
   var hasTLSHandler: Bool
-  var null: Int32
+  /// OpenSSL has been made ready, or is being made ready.
+  let isTLSReady: Atomic<Bool>
+  /// Of /dev/null, for a forked child.
+  var null: Descriptor
 
   /// Advances in each forked child: a thread of ours that finds itself in one stops.
   let forkCount: Atomic<UInt32>

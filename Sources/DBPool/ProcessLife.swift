@@ -12,13 +12,15 @@ import Synchronization
 enum ProcessLife {
   /// Sees to the handlers and the upkeep thread. 0, or a code whose message is set.
   static func start(usesTLS: Bool) -> Int32 {
+    // Without the lock: it may take those of the loader, and of fork.
+    if usesTLS, !process.pointee.isTLSReady.exchange(true, ordering: .acquiringAndReleasing) { pool_tls_prepare() }
     process.pointee.registryLock.lock()
     defer { process.pointee.registryLock.unlock() }
     if !process.pointee.isPrepared {
-      process.pointee.poller = Poller()
-      process.pointee.null = pool_open_null()
       let error = pool_at_fork({ Fork.prepare() }, { Fork.parent() }, { Fork.child() })
       guard error == 0 else { return Failure.system(error, "cannot register the handlers for fork") }
+      process.pointee.poller = Poller()
+      process.pointee.null = Descriptor(number: pool_open_null())
       process.pointee.isPrepared = true
     }
     let code = prepareExit(usesTLS: usesTLS)
@@ -31,7 +33,6 @@ enum ProcessLife {
   /// when it is first used, and is therefore made ready here, in the thread that makes the pool.
   private static func prepareExit(usesTLS: Bool) -> Int32 {
     if process.pointee.hasExitHandler, process.pointee.hasTLSHandler || !usesTLS { return POOL_OK }
-    if usesTLS { pool_tls_prepare() }
     let error = pool_at_exit({ ProcessLife.exit() })
     guard error == 0 else { return Failure.system(error, "cannot register the handler for exit") }
     process.pointee.hasExitHandler = true

@@ -50,6 +50,7 @@ struct PoolRecord: ~Copyable {
   // Set by `pool_create`, constant while the pool lives.
   var options = Options()
   var parameters: ConnectParameters?
+  var usesTLS = false
 
   // The upkeep thread's list of pools that want it.
   let isSignalled = Atomic<Bool>(false)
@@ -64,6 +65,8 @@ struct PoolRecord: ~Copyable {
   var isCallbackRunning = false
   /// `context_free` has been called, or need not be.
   var isContextFreed = false
+  /// No callback is called any more.
+  var isContextGone = false
 
   /// In a forked child: what was lent before the fork.
   var forkedLoans: ForkedLoans?

@@ -11,8 +11,7 @@ import Synchronization
 enum Revival {
   /// 0, or a code whose message is set; then the next use tries again.
   static func revive(_ record: RecordPointer, token: UInt64) -> Int32 {
-    let usesTLS = record.pointee.parameters?.usesTLS ?? true
-    let code = ProcessLife.start(usesTLS: usesTLS)
+    let code = ProcessLife.start(usesTLS: record.pointee.usesTLS)
     guard code == POOL_OK else { return code }
     process.pointee.registryLock.lock()
     defer { process.pointee.registryLock.unlock() }

@@ -19,7 +19,9 @@ enum Tickets {
         return Failure.set(POOL_ECLOSED)
       }
       let now = borrowing.startedAt
-      switch record.pointee.core.acquire(deadline: borrowing.deadline, isDetached: true, now: now) {
+      switch record.pointee.core.acquire(
+        deadline: borrowing.deadline, isDetached: true, isTry: borrowing.isTry, now: now)
+      {
       case .waiting(let queued):
         ticket.pointee = TicketToken.make(
           index: Waiter.of(queued).pointee.index, generation: queued.pointee.generation)
@@ -51,7 +53,7 @@ enum Tickets {
       Failure.set(POOL_EDEADLOCK)
       return nil
     }
-    let until = wait < 0 ? Instant.never : Clock.now.after(.milliseconds(Int(wait)))
+    let until = Deadline.after(wait, from: Clock.now)
     return TicketWait(record: record, token: token, ticket: ticket, until: until, isLook: wait == 0).run()
   }
 
@@ -107,8 +109,15 @@ struct TicketWait {
         return end(waiter, record.pointee.core.timeOut(waiter.ticketPointer, now: now))
       }
       switch waiter.pointee.ticket.state {
+      case .granted where waiter.pointee.ticket.isBeingChecked:
+        // Another thread of the caller's is about to collect it.
+        return fail(POOL_PENDING)
       case .granted:
-        if let connection = collect(waiter) { return connection }
+        switch collect(waiter) {
+        case .connection(let connection): return connection
+        case .again: last = .woken
+        case .canceled: return nil
+        }
       case .refused, .free:
         return end(waiter, record.pointee.core.collect(waiter.ticketPointer, now: now))
       case .waiting:
@@ -136,43 +145,56 @@ struct TicketWait {
 
   /// Takes the granted connection, if it lives; otherwise the ticket is in front of the queue again. Under the lock;
   /// lets go of it. The look at the socket is made without the lock: meanwhile the ticket may be taken back.
-  private func collect(_ waiter: WaiterPointer) -> UnsafeMutableRawPointer? {
+  private func collect(_ waiter: WaiterPointer) -> Collecting {
     guard let slot = waiter.pointee.ticket.slot else {
       record.pointee.lock.unlock()
-      return nil
+      return .again
     }
-    let loan = Loan(Session.of(slot))
+    let ticket = waiter.pointee.ticket
+    // A ping of long ago tells nothing; `since` is when the ticket got the connection.
+    let isFresh = Clock.now &- slot.pointee.since < Span.soon
+    let loan = Loan(Session.of(slot), isChecked: ticket.isChecked && isFresh)
     if record.pointee.options.given.check >= POOL_CHECK_SOCKET {
       record.pointee.core.beginCheck(waiter.ticketPointer)
       record.pointee.lock.unlock()
-      let fitness = loan.verify()
+      let fitness = loan.verify(isTry: ticket.deadline <= ticket.queuedAt)
       record.pointee.lock.lock()
       guard record.pointee.core.endCheck(waiter.ticketPointer, now: Clock.now) else {
         record.unlockAndSignal()
-        return nil
+        Failure.set(POOL_ECANCELED)
+        return .canceled
       }
       switch fitness {
       case .fit: break
       case .dead, .doubtful:
-        record.pointee.core.requeue(waiter.ticketPointer, isBroken: fitness == .dead, now: Clock.now)
+        record.pointee.core.requeue(waiter.ticketPointer, fitness == .dead ? .broken : .doubtful, now: Clock.now)
         record.unlockAndSignal()
-        return nil
+        return .again
       }
     }
-    guard case .granted = record.pointee.core.collect(waiter.ticketPointer, now: Clock.now) else {
-      record.pointee.lock.unlock()
-      return nil
+    guard case .granted(let collected) = record.pointee.core.collect(waiter.ticketPointer, now: Clock.now),
+      collected == slot
+    else {
+      record.unlockAndSignal()
+      return .again
     }
     loan.begin()
     record.unlockAndSignal()
-    return loan.hand()
+    return .connection(loan.hand())
+  }
+
+  private enum Collecting {
+    case connection(UnsafeMutableRawPointer?)
+    /// Not yet after all, or it has ended: look again.
+    case again
+    case canceled
   }
 
   private func end(_ waiter: WaiterPointer, _ collected: Collected) -> UnsafeMutableRawPointer? {
     let startedAt = waiter.pointee.ticket.queuedAt
     switch collected {
     case .granted(let slot):
-      let loan = Loan(Session.of(slot))
+      let loan = Loan(Session.of(slot), isChecked: true)
       loan.begin()
       record.unlockAndSignal()
       return loan.hand()

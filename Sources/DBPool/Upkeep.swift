@@ -57,7 +57,7 @@ enum Upkeep {
         guard LibpqGate.enter() else { LibpqGate.park() }
         let now = Clock.now
         process.pointee.coarseNow.store(now, ordering: .relaxed)
-        if count < 0 { survive(-count) }
+        if count < 0 || !process.pointee.poller.isOurs { survive(-count) }
         var index = 0
         while index < Int(count) {
           handle(start[index])
@@ -71,16 +71,17 @@ enum Upkeep {
     return nil
   }
 
-  /// Milliseconds until `due`, rounded up; -1 = for ever.
+  /// Milliseconds until `due`, rounded up, at most a second: so long a process whose descriptors were closed by the
+  /// host goes without the thread.
   private static func patience(_ due: Instant) -> Int32 {
-    guard due != .never else { return -1 }
+    guard due != .never else { return 1000 }
     let left = due &- Clock.now
-    return left <= 0 ? 0 : Int32(clamping: (left &+ 999_999) / 1_000_000)
+    return left <= 0 ? 0 : Int32(Swift.min(1000, (left &+ 999_999) / 1_000_000))
   }
 
   /// epoll failed. A host that closed our descriptors (closefrom) gets a new set; its sessions went with it.
   private static func survive(_ error: Int32) {
-    guard error != EINTR else { return }
+    if error == EINTR, process.pointee.poller.isOurs { return }
     process.pointee.poller.forget()
     if process.pointee.poller.open() == 0 {
       Registry.visit { Watch.renew($0) }

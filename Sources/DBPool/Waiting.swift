@@ -38,7 +38,7 @@ struct PoolWait {
     self.record = record
     self.token = token
     startedAt = Clock.now
-    deadline = effective < 0 ? .never : startedAt.after(.milliseconds(Int(effective)))
+    deadline = Deadline.after(effective, from: startedAt)
   }
 
   /// `pool_wait`: until `min_size` connections are open.

@@ -20,8 +20,8 @@ enum Watch {
     switch session.pointee.slot.state {
     case .closing:
       record.pointee.lock.unlock()
-      // Before our own close is done the connection is still there; `rewatch` will tell again.
-      if isEnd, session.pointee.connection == nil { closed(session) }
+      // Before our own close is done the connection is still there; afterwards the watch tells again.
+      if session.pointee.connection == nil, isDrained(session) { closed(session) }
     case .resetting, .checking:
       record.pointee.lock.unlock()
       Background.step(session)
@@ -33,6 +33,18 @@ enum Watch {
       Upkeep.signal(record)
     case .empty:
       record.pointee.lock.unlock()
+    }
+  }
+
+  /// Drops what the server still sends; true when it has closed its end.
+  private static func isDrained(_ session: SessionPointer) -> Bool {
+    withUnsafeTemporaryAllocation(byteCount: 16_384, alignment: 1) { scratch in
+      for _ in 0..<64 {
+        let count = recv(session.pointee.descriptor.number, scratch.baseAddress, scratch.count, Int32(MSG_DONTWAIT))
+        if count == 0 { return true }
+        if count < 0 { return pool_errno() != EAGAIN && pool_errno() != EINTR }
+      }
+      return false
     }
   }
 

@@ -81,7 +81,7 @@ struct Work {
   }
 
   /// Ends the session on our side. It counts until the server has closed its end, which the watch on our duplicate
-  /// of the descriptor will tell; an end that came before is told again by `rewatch`.
+  /// of the descriptor will tell. What the server is still sending is read and dropped, or it would not come to the end.
   private func close() {
     guard let pointer = session.pointee.connection else { return forget() }
     session.pointee.connection = nil
@@ -92,7 +92,7 @@ struct Work {
     connection.finishWithoutBlocking()
     let descriptor = session.pointee.descriptor
     guard descriptor.isOurs,
-      process.pointee.poller.rewatch(descriptor.number, token: session.pointee.watchToken) == 0
+      process.pointee.poller.listen(descriptor.number, writing: false, token: session.pointee.watchToken) == 0
     else { return forget() }
   }
 

@@ -37,7 +37,13 @@ public struct BackgroundQuery {
   public mutating func step(message: inout Message) -> Step {
     let libpq = pool_libpq_table().pointee
     let pointer = connection.pointer
-    guard libpq.consumeInput(pointer) == 1 else { return fail(&message) }
+    // OpenSSL may hold input back that no longer makes the socket readable: ask until the answer is whole, or a few
+    // times for nothing.
+    var rounds = connection.isUsingTLS ? 8 : 1
+    repeat {
+      guard libpq.consumeInput(pointer) == 1 else { return fail(&message) }
+      rounds &-= 1
+    } while rounds > 0 && libpq.isBusy(pointer) != 0
     if let pending = flush(&message) { return pending }
     while libpq.isBusy(pointer) == 0 {
       guard let result = libpq.getResult(pointer) else {

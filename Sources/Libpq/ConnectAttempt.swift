@@ -56,12 +56,17 @@ public enum ConnectAttempt {
     let libpq = pool_libpq_table().pointee
     guard hooks.enterLibpq() else { return .abandoned }
     let started = libpq.connectStartParams(targets.keywords, targets.values, targets.expandsFirstName ? 1 : 0)
-    hooks.leaveLibpq()
-    guard let connection = started else { return .outOfMemory }
+    guard let connection = started else {
+      hooks.leaveLibpq()
+      return .outOfMemory
+    }
     _ = libpq.setNoticeProcessor(connection, noticeProcessor, noticeContext)
     // The SQLSTATE of a failed attempt is in its message or nowhere.
     _ = libpq.setErrorVerbosity(connection, PQERRORS_VERBOSE)
     var attempt = Attempt(connection, targets, perTargetTimeout)
+    // Inside: a fork meets no socket that it has not been told of.
+    attempt.noteProgress(&hooks)
+    hooks.leaveLibpq()
     let end = attempt.poll(&hooks)
     return attempt.finish(end, &mark, &hooks, &message)
   }
@@ -92,12 +97,12 @@ private struct Attempt {
     let libpq = pool_libpq_table().pointee
     var step = libpq.status(connection) == CONNECTION_BAD ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING
     while true {
-      noteProgress(&hooks)
       if step == PGRES_POLLING_OK { return .connected }
       if step == PGRES_POLLING_FAILED { return .refused }
       if let end = wait(step == PGRES_POLLING_READING ? POLLIN : POLLOUT, &hooks) { return end }
       guard hooks.enterLibpq() else { return .abandoned }
       step = libpq.connectPoll(connection)
+      noteProgress(&hooks)
       hooks.leaveLibpq()
     }
   }
@@ -116,7 +121,7 @@ private struct Attempt {
     }
   }
 
-  private mutating func noteProgress<Hooks: ConnectHooks>(_ hooks: inout Hooks) {
+  mutating func noteProgress<Hooks: ConnectHooks>(_ hooks: inout Hooks) {
     let libpq = pool_libpq_table().pointee
     noteSocket(libpq.socket(connection), &hooks)
     let status = libpq.status(connection)

@@ -34,10 +34,8 @@ struct ConninfoProbe {
       // One host name, two addresses: refused before anything else is looked at.
       switch begin(expanded, "host", sentinel, "hostaddr", twoAddresses, isNamed: false, &message) {
       case .success(let rest): return .success(ConninfoProbe(options: options, rest: rest))
-      case .invalid:
-        release(options)
-        return .invalid
-      case .outOfMemory:
+      case .invalid, .outOfMemory:
+        // What the first probe accepted the second does not refuse, unless there is no memory to tell.
         release(options)
         return .outOfMemory
       }
@@ -111,7 +109,9 @@ private func begin(
     return .success(options)
   }
   release(options)
-  if let error, isOutOfMemory(error) { return .outOfMemory }
+  // Refused as meant, but not all values could be told.
+  let isUntold = names(error) && wasParsed != true
+  if let error, isOutOfMemory(error) || isUntold { return .outOfMemory }
   if let conninfo {
     message.appendConninfoError(error, conninfo: UnsafeBufferPointer(cString: conninfo))
   } else {

@@ -38,10 +38,13 @@ extension PoolCore {
   }
 
   /// Joins the queue, or takes an idle connection. `isDetached`: the caller wants a ticket in any case.
-  public mutating func acquire(deadline: Instant, isDetached: Bool, now: Instant) -> Acquire {
+  /// `isTry` as in `tryAcquire`.
+  public mutating func acquire(
+    deadline: Instant, isDetached: Bool, isTry: Bool = false, now: Instant
+  ) -> Acquire {
     if isClosed { return .refused(.closed) }
     if isDetached, freeTickets.isEmpty { return .needsTicket }
-    let slot = tryAcquire(now: now)
+    let slot = tryAcquire(now: now, isTry: isTry)
     if let slot, !isDetached { return .granted(slot) }
     if slot == nil, settings.maxWaiting > 0, queue.count >= settings.maxWaiting {
       counters.rejected &+= 1
@@ -51,10 +54,14 @@ extension PoolCore {
     ticket.pointee.isDetached = isDetached
     ticket.pointee.deadline = deadline
     ticket.pointee.queuedAt = now
-    if isDetached, deadline != .never { ticketDeadlines.insert(ticket, due: deadline) }
+    if isDetached, deadline != .never {
+      // What was there at once may be collected a little later, even with no time to wait.
+      ticketDeadlines.insert(ticket, due: slot == nil ? deadline : Swift.max(deadline, now.after(Span.collection)))
+    }
     if let slot {
       ticket.pointee.state = .granted
       ticket.pointee.slot = slot
+      ticket.pointee.isChecked = false
     } else {
       ticket.pointee.state = .waiting
       counters.waits &+= 1
@@ -65,8 +72,14 @@ extension PoolCore {
     return .waiting(ticket)
   }
 
-  /// What was decided; ends the ticket, unless it is pending.
+  /// What was decided; ends the ticket, unless it is pending. A granted connection that must not be lent any more is
+  /// not: the ticket is in front of the queue again. It is pending even if another connection was there for it at once,
+  /// which its owner may want to look at first; it is woken then.
   public mutating func collect(_ ticket: TicketPointer, now: Instant) -> Collected {
+    if ticket.pointee.state == .granted, let slot = ticket.pointee.slot, isStale(slot, now: now) {
+      requeue(ticket, .stale, now: now)
+      if ticket.pointee.state == .granted { return .pending }
+    }
     switch ticket.pointee.state {
     case .waiting: return .pending
     case .free: return .refused(.canceled)
@@ -90,6 +103,11 @@ extension PoolCore {
   /// The ticket's deadline has passed. What was decided before counts; otherwise it leaves the queue.
   public mutating func timeOut(_ ticket: TicketPointer, now: Instant) -> Collected {
     if ticket.pointee.state == .waiting { refuse(ticket, timeoutRefusal) }
+    var found = collect(ticket, now: now)
+    // What was granted had to be taken back; another one may have been there at once.
+    while case .pending = found, ticket.pointee.state == .granted { found = collect(ticket, now: now) }
+    guard case .pending = found else { return found }
+    refuse(ticket, timeoutRefusal)
     return collect(ticket, now: now)
   }
 
@@ -161,13 +179,20 @@ extension PoolCore {
     }
   }
 
-  mutating func grant(_ ticket: TicketPointer, _ slot: SlotPointer, now: Instant) {
+  mutating func grant(_ ticket: TicketPointer, _ slot: SlotPointer, isChecked: Bool = false, now: Instant) {
     queue.remove(ticket)
     updateGate()
     lend(slot, now: now)
     ticket.pointee.state = .granted
     ticket.pointee.slot = slot
+    ticket.pointee.isChecked = isChecked
     decide(ticket)
+  }
+
+  /// The granted connection was lost, renewed or has expired since, the latter for more than its grace.
+  func isStale(_ slot: SlotPointer, now: Instant) -> Bool {
+    slot.pointee.isLost || slot.pointee.epoch != epoch
+      || (slot.pointee.isCondemned && slot.pointee.due <= now)
   }
 
   /// Ends a waiting ticket without a connection; its owner still has to collect it.
@@ -208,6 +233,8 @@ extension PoolCore {
   }
 
   mutating func decide(_ ticket: TicketPointer) {
+    // One that is in the list already is woken anyhow.
+    guard ticket.pointee.nextDecided == nil, lastDecided != ticket else { return }
     if let lastDecided { lastDecided.pointee.nextDecided = ticket } else { firstDecided = ticket }
     lastDecided = ticket
   }

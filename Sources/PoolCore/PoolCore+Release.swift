@@ -10,6 +10,11 @@ public enum Condition: UInt8, Sendable {
 }
 
 extension PoolCore {
+  /// Sets when a loan began, for its time of use. The clocks of `release` and of this must be the same.
+  public mutating func stamp(_ slot: SlotPointer, now: Instant) {
+    if slot.pointee.state == .leased { slot.pointee.since = now }
+  }
+
   /// A loan ends. Does nothing for a slot that is not lent.
   @inline(__always)
   public mutating func release(_ slot: SlotPointer, _ condition: Condition, now: Instant) {
@@ -61,7 +66,7 @@ extension PoolCore {
       return broken("a background query ended on a slot that has none")
     }
     if succeeded {
-      settle(slot, now: now)
+      settle(slot, isChecked: true, now: now)
     } else {
       health.suspect()
       close(slot, replace: true)
@@ -93,9 +98,19 @@ extension PoolCore {
     return .waiting(ticket)
   }
 
+  /// Why a granted connection cannot be lent after all.
+  public enum Unfit: Sendable {
+    /// It is dead.
+    case broken
+    /// A ping must tell.
+    case doubtful
+    /// It was lost, renewed or has expired meanwhile.
+    case stale
+  }
+
   /// As `recheck` for a ticket that was granted the connection and is not collected yet: it goes back to the front of
-  /// the queue. `isBroken`: no ping is needed, the connection is dead.
-  public mutating func requeue(_ ticket: TicketPointer, isBroken: Bool, now: Instant) {
+  /// the queue.
+  public mutating func requeue(_ ticket: TicketPointer, _ reason: Unfit, now: Instant) {
     guard ticket.pointee.state == .granted, let slot = ticket.pointee.slot else { return }
     if isClosed { return revoke(ticket, .closed, now: now) }
     leased &-= 1
@@ -104,29 +119,45 @@ extension PoolCore {
     ticket.pointee.state = .waiting
     queue.prepend(ticket)
     updateGate()
-    if isBroken {
+    switch reason {
+    case .broken:
       slot.pointee.isLost = true
       health.suspect()
       close(slot, replace: true)
-    } else {
-      beginLater(slot, .checking)
+    case .doubtful: beginLater(slot, .checking)
+    case .stale:
+      if slot.pointee.isLost { health.suspect() }
+      close(slot, replace: true)
     }
     serve(now: now)
+    if ticket.pointee.state == .waiting { endCollection(ticket) }
+  }
+
+  /// A ticket that waits again has no longer than its deadline.
+  private mutating func endCollection(_ ticket: TicketPointer) {
+    guard ticket.pointee.heapIndex >= 0, ticket.pointee.due > ticket.pointee.deadline else { return }
+    ticketDeadlines.remove(ticket)
+    ticketDeadlines.insert(ticket, due: ticket.pointee.deadline)
   }
 
   /// An open connection is free: it goes to the oldest waiter, or to the idle ones, or is closed if its time is over.
-  mutating func settle(_ slot: SlotPointer, now: Instant) {
+  mutating func settle(_ slot: SlotPointer, isChecked: Bool = false, now: Instant) {
     if mustClose(slot) {
       close(slot, replace: true)
     } else if let ticket = queue.first, !isPaused {
-      grant(ticket, slot, now: now)
+      grant(ticket, slot, isChecked: isChecked, now: now)
     } else {
       keep(slot, now: now)
     }
   }
 
   func mustClose(_ slot: SlotPointer) -> Bool {
-    slot.pointee.isCondemned || slot.pointee.epoch != epoch || hasSurplus || isDrained || isClosed
+    (slot.pointee.isCondemned && !isInGrace(slot)) || slot.pointee.epoch != epoch || hasSurplus || isDrained || isClosed
+  }
+
+  /// Expired, but its replacement is not open yet and its grace not over: the heap still has it.
+  private func isInGrace(_ slot: SlotPointer) -> Bool {
+    slot.pointee.partner?.pointee.state == .opening && slot.pointee.heapIndex >= 0 && !slot.pointee.isLost
   }
 
   /// More connections than `maxSize`, not counting those that go already.

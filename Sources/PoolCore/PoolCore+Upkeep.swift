@@ -133,10 +133,15 @@ extension PoolCore {
       expiries.remove(slot)
       let isAtGraceEnd = slot.pointee.isCondemned
       slot.pointee.isCondemned = true
-      guard slot.pointee.state == .idle else { continue }
-      if !isAtGraceEnd, canOpen(now: now), let replacement = beginOpening() {
+      guard slot.pointee.state != .retiring else { continue }
+      if !isAtGraceEnd, !isClosed, !isDrained, canOpen(now: now), let replacement = beginOpening() {
         pair(replacement, replaces: slot, now: now)
         return replacement
+      }
+      guard slot.pointee.state == .idle else {
+        // It may be granted to a ticket, which can be collected for as long.
+        if !isAtGraceEnd { slot.pointee.due = now.after(Span.expiryGrace) }
+        continue
       }
       idle.remove(slot)
       if slot.pointee.partner != nil {

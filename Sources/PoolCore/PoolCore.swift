@@ -59,6 +59,7 @@ public struct PoolCore: ~Copyable {
   public init(settings: Settings) {
     self.settings = settings
     randomState = settings.seed | 1
+    updateGate()
   }
 
   // MARK: Memory, handed in

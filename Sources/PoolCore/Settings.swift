@@ -37,6 +37,8 @@ public enum Span {
   public static var soon: Nanoseconds { Instant.milliseconds(100) }
   /// How much longer than `connectTimeout` an attempt may take to reach a server before it is given up.
   public static var giveUpMargin: Nanoseconds { Instant.milliseconds(250) }
+  /// How long a ticket whose connection was there at once may wait to be collected, whatever its deadline.
+  public static var collection: Nanoseconds { Instant.milliseconds(1000) }
   /// How long a ticket that ended uncollected still tells why.
   public static var afterlife: Nanoseconds { Instant.milliseconds(60_000) }
 }

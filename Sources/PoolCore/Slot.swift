@@ -39,12 +39,13 @@ public struct Slot: Linked, Due {
   var epoch: UInt32 = 0
   /// Since when it is in its state; coarse for `.idle` and `.leased`.
   public internal(set) var since: Instant = 0
-  /// `.opening`: the expired slot that this one replaces; `.idle`, `.retiring`: the slot that replaces it.
+  /// `.opening`: the expired slot that this one replaces; of an open one the slot that replaces it.
   var partner: SlotPointer?
 
   // Lists and heap.
   public var next: SlotPointer?
   public var previous: SlotPointer?
+  /// When it expires; of an expired one when its grace ends.
   public var due: Instant = .never
   public var heapIndex: Int32 = -1
 

@@ -32,7 +32,9 @@ public struct Ticket: Linked, Due {
   /// Counts the ticket's uses: a token of an earlier one is refused.
   public internal(set) var generation: UInt64 = 0
   /// `.granted`: its owner looks at the connection, without the lock; it cannot be taken back meanwhile.
-  var isBeingChecked = false
+  public internal(set) var isBeingChecked = false
+  /// `.granted`: the connection comes straight from a ping.
+  public internal(set) var isChecked = false
   /// Canceled while it was being checked.
   var isCanceled = false
   /// Threads parked on it; kept by the runtime.

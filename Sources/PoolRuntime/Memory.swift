@@ -7,7 +7,7 @@ public enum Memory {
     _ type: Element.Type, count: Int
   ) -> UnsafeMutablePointer<Element>? {
     let (bytes, overflow) = MemoryLayout<Element>.stride.multipliedReportingOverflow(by: count)
-    guard !overflow, let memory = malloc(Swift.max(bytes, 1)) else { return nil }
+    guard count >= 0, !overflow, let memory = malloc(Swift.max(bytes, 1)) else { return nil }
     return memory.assumingMemoryBound(to: Element.self)
   }
 

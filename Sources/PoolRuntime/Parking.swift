@@ -24,7 +24,8 @@ public struct ParkingSpot: ~Copyable {
 
   /// Sleeps while the word is `seen`, until `deadline` (monotonic ns, `Int64.max` = none).
   public func park(seen: UInt32, until deadline: Int64) -> Wait {
-    let result = withFutex { pool_futex_wait($0, seen, deadline == .max ? -1 : deadline) }
+    // `.max` as an instant too: a wait without any is started again behind a handler with SA_RESTART, unseen by us.
+    let result = withFutex { pool_futex_wait($0, seen, Swift.max(deadline, 0)) }
     switch result {
     case ETIMEDOUT: return .timedOut
     case EINTR: return .interrupted

@@ -1,9 +1,13 @@
 import CPoolShims
 
-/// The epoll set of the upkeep thread, and the event by which it is woken.
+/// The epoll set of the upkeep thread, and the pipe by which it is woken.
+///
+/// A pipe, not an eventfd: it has an inode of its own, so it can be told whether its numbers are still ours. A host that
+/// closes all descriptors it does not know (closefrom) takes the set and the pipe away together.
 public struct Poller {
   public private(set) var set: Int32 = -1
-  private var event: Int32 = -1
+  private var source = Descriptor()
+  private var signal = Descriptor()
 
   public static var wakeToken: UInt64 { .max }
 
@@ -13,26 +17,31 @@ public struct Poller {
   public mutating func open() -> Int32 {
     set = epoll_create1(Int32(EPOLL_CLOEXEC))
     guard set >= 0 else { return pool_errno() }
-    event = pool_event_create()
-    guard event >= 0, control(EPOLL_CTL_ADD, event, EPOLLIN.rawValue, Self.wakeToken) == 0 else {
-      let error = pool_errno()
-      close()
-      return error
-    }
-    return 0
+    var ends: (Int32, Int32) = (-1, -1)
+    let error = pool_pipe_create(&ends.0, &ends.1)
+    source = Descriptor(number: ends.0)
+    signal = Descriptor(number: ends.1)
+    let failure = error != 0 ? error : control(EPOLL_CTL_ADD, source.number, EPOLLIN.rawValue, Self.wakeToken)
+    if failure != 0 { close() }
+    return failure
   }
 
   public mutating func close() {
     if set >= 0 { _ = CPoolShims.close(set) }
-    if event >= 0 { _ = CPoolShims.close(event) }
+    source.close()
+    signal.close()
     forget()
   }
 
   /// In a forked child: the set is the parent's and is not touched.
   public mutating func forget() {
     set = -1
-    event = -1
+    source = Descriptor()
+    signal = Descriptor()
   }
+
+  /// The descriptors are still ours.
+  public var isOurs: Bool { source.isOurs && signal.isOurs }
 
   /// Watches for the end of the peer, edge-triggered: traffic of the borrower never wakes the upkeep thread.
   public func watch(_ descriptor: Int32, token: UInt64) -> Int32 {
@@ -53,8 +62,11 @@ public struct Poller {
     _ = control(EPOLL_CTL_DEL, descriptor, 0, 0)
   }
 
-  /// Makes `wait` return. Any thread; not a cancellation point.
-  public func wake() { pool_event_signal(event) }
+  /// Makes `wait` return. Any thread; not a cancellation point. Nothing is written when the number has become the
+  /// host's.
+  public func wake() {
+    if signal.isOurs { pool_pipe_signal(signal.number) }
+  }
 
   /// Waits for events; fills `events` and returns how many, or a negative errno value. Swallows the wake-up.
   public func wait(
@@ -64,7 +76,9 @@ public struct Poller {
     return count >= 0 ? count : -pool_errno()
   }
 
-  public func clearWake() { pool_event_clear(event) }
+  public func clearWake() {
+    if source.isOurs { pool_pipe_clear(source.number) }
+  }
 
   /// Whether the event says that the peer is gone.
   public static func isEnd(_ events: UInt32) -> Bool {

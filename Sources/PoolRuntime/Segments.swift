@@ -11,8 +11,10 @@ public struct Segments<Element: ~Copyable>: ~Copyable {
 
   /// The address of `levels` words, each the address of a segment or 0.
   private let directory = Atomic<UInt>(0)
-  /// Elements that exist.
-  public private(set) var count = 0
+  private let size = Atomic<Int>(0)
+
+  /// Elements that exist. Any thread.
+  public var count: Int { size.load(ordering: .acquiring) }
 
   public init() {}
 
@@ -35,21 +37,21 @@ public struct Segments<Element: ~Copyable>: ~Copyable {
 
   /// Adds a segment whose elements `make` initialises; false when there is no memory. `make` gets each element's
   /// memory and index. Under the owner's lock; what it allocates it allocates before, see `prepare`.
-  public mutating func add(
+  public func add(
     _ segment: UnsafeMutablePointer<Element>, make: (UnsafeMutablePointer<Element>, Int) -> Void
   ) -> Bool {
     guard count < limit, let words else { return false }
     let first = count
-    let size = nextSegmentCount
-    for offset in 0..<size { make(segment + offset, first + offset) }
+    let added = nextSegmentCount
+    for offset in 0..<added { make(segment + offset, first + offset) }
     let level = Int.bitWidth - 1 - (first + (1 << Self.firstBits)).leadingZeroBitCount - Self.firstBits
     words[level].store(UInt(bitPattern: segment), ordering: .releasing)
-    count = first + size
+    size.store(first + added, ordering: .releasing)
     return true
   }
 
   /// Makes the directory, once; false when there is no memory. Under the owner's lock.
-  public mutating func prepare() -> Bool {
+  public func prepare() -> Bool {
     if words != nil { return true }
     guard let memory = Memory.allocate(Atomic<UInt>.self, count: Self.levels) else { return false }
     for level in 0..<Self.levels { (memory + level).initialize(to: Atomic<UInt>(0)) }

@@ -33,6 +33,9 @@ void pool_tls_prepare(void);
 /* Sleeps `milliseconds`, or for ever if negative. Not a cancellation point. */
 void pool_sleep(int milliseconds);
 
+/* Ends the calling thread; with the last thread of a process the process ends. */
+void pool_thread_exit(void) __attribute__((noreturn));
+
 /* Lets other threads run, for about 50 us. */
 void pool_yield(void);
 

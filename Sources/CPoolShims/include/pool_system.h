@@ -55,10 +55,10 @@ void pool_replace(int fd, int null);
 /* A close-on-exec descriptor of /dev/null, or -1 with errno. Async-signal-safe. */
 int pool_open_null(void);
 
-/* A non-blocking eventfd. */
-int pool_event_create(void);
-void pool_event_signal(int fd);
-void pool_event_clear(int fd);
+/* A non-blocking, close-on-exec pipe: 0, or an errno value. */
+int pool_pipe_create(int *source, int *signal);
+void pool_pipe_signal(int signal);
+void pool_pipe_clear(int source);
 
 int pool_epoll_control(int set, int operation, int fd, uint32_t events, uint64_t token);
 static inline uint64_t pool_epoll_token(const struct epoll_event *event) { return event->data.u64; }

@@ -12,7 +12,7 @@ import time
 from typing import Callable
 
 from . import _lib
-from .errors import ConnectError, PoolPaused, PoolTimeout
+from .errors import Canceled, ConnectError, PoolTimeout
 from .loan import Loan
 
 SLICE_MS = 100
@@ -101,7 +101,7 @@ def drained(handle: int, timeout_ms: int) -> None:
     def call(handle: int, slice_ms: int) -> None:
         nonlocal is_first
         if not is_first and not _lib.read_stats(handle).paused:
-            raise _lib.local_failure(PoolPaused, "resume() ended the drain")
+            raise _lib.local_failure(Canceled, "resume() ended the drain")
         is_first = False
         _lib.drain(handle, slice_ms)
 

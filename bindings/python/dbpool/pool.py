@@ -251,7 +251,7 @@ class Pool:
         Paused either way until `resume`.
 
         Raises:
-            PoolTimeout: some are still out. PoolPaused: `resume` ended the drain. PoolClosed.
+            PoolTimeout: some are still out. Canceled: `resume` ended the drain. PoolClosed.
         """
         timeout_ms = milliseconds(timeout, "timeout", infinite=_lib.TIMEOUT_INFINITE)
         _waiting.drained(self._handle, timeout_ms)

@@ -245,7 +245,7 @@ def test_drain(pool):
 def test_resume_ends_a_drain_and_is_not_undone(pool, on_main_thread):
     with pool.connection():
         resumer = Thread(lambda: eventually(lambda: pool.stats().paused) and pool.resume())
-        with pytest.raises(dbpool.PoolPaused):
+        with pytest.raises(dbpool.Canceled):
             pool.drain(timeout=10) if on_main_thread else Thread(pool.drain, 10).finish()
         resumer.finish()
         assert pool.stats().paused is False
