@@ -90,14 +90,14 @@ struct ConnectorAttempt {
 
   private func connect(_ parameters: ConnectParameters, _ message: inout Message) -> Outcome {
     record.pointee.lock.lock()
-    var mark = record.pointee.targetMark
+    var mark = record.pointee.silentTarget.mark(now: Clock.now)
     record.pointee.lock.unlock()
     var hooks = AttemptHooks(attempt: self)
     let result = ConnectAttempt.run(
       parameters, mark: &mark, perTargetTimeout: record.pointee.core.settings.connectTimeout,
       noticeProcessor: { Log.notice($0, $1) }, noticeContext: record, hooks: &hooks, message: &message)
     record.pointee.lock.lock()
-    record.pointee.targetMark = mark
+    record.pointee.silentTarget.update(mark, now: Clock.now)
     record.pointee.lock.unlock()
     switch result {
     case .open(let connection): return accept(Connection(connection), &message)

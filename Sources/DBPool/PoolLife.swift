@@ -61,7 +61,7 @@ enum PoolLife {
     record.pointee.usesTLS = usesTLS
     record.pointee.core.reopen(settings: settings)
     PoolMemory.addAll(record)
-    record.pointee.targetMark = TargetMark()
+    record.pointee.silentTarget = SilentTarget()
     record.pointee.lastError.clear()
     record.pointee.log.startOver()
     record.pointee.isPlain = options.isPlain

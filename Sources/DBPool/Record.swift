@@ -26,7 +26,7 @@ struct PoolRecord: ~Copyable {
   var core: PoolCore
   var sessions = Segments<Session>()
   var waiters = Segments<Waiter>()
-  var targetMark = TargetMark()
+  var silentTarget = SilentTarget()
   /// The last connect failure, cleaned, without any password.
   var lastError: FixedText
   var lastErrorAt: Instant = 0
@@ -115,6 +115,22 @@ extension RecordPointer {
   var callbackJobPointer: UnsafeMutablePointer<Job> {
     // In place: the record never moves.
     withUnsafeMutablePointer(to: &pointee.callbackJob) { $0 }
+  }
+}
+
+/// The target whose time was up: attempts start behind it for a minute, then it has another chance. Otherwise every new
+/// connection would wait for a first host that is down.
+struct SilentTarget {
+  private var target = TargetMark()
+  private var until: Instant = 0
+
+  init() {}
+
+  func mark(now: Instant) -> TargetMark { now < until ? target : TargetMark() }
+
+  mutating func update(_ found: TargetMark, now: Instant) {
+    if found != target || now >= until { until = now.after(.milliseconds(60_000)) }
+    target = found
   }
 }
 

@@ -36,7 +36,7 @@ public enum ConnectResult {
 /// TLS or authentication, ends the attempt and sets the mark: the next attempt starts behind it. What cannot be
 /// bounded is the arithmetic of one step of libpq, such as the iterations of SCRAM that a server asks for.
 public enum ConnectAttempt {
-  /// A success clears the mark: what comes next starts with the user's order again.
+  /// A success elsewhere leaves the mark: for how long the silent target is passed over is the caller's business.
   /// Notices of the server go to `noticeProcessor`, from the first on: libpq's own prints them.
   public static func run<Hooks: ConnectHooks>(
     _ parameters: ConnectParameters, mark: inout TargetMark, perTargetTimeout: Int64,
@@ -170,7 +170,8 @@ private struct Attempt {
     switch end {
     case .connected:
       _ = libpq.setErrorVerbosity(connection, PQERRORS_DEFAULT)
-      mark = TargetMark()
+      // The silent one has found its voice.
+      if mark == target { mark = TargetMark() }
       return .open(connection)
     case .refused:
       guard let error = libpq.errorMessage(connection) else { return .outOfMemory }

@@ -259,10 +259,9 @@ TEST(the_attempt_after_a_silent_host_starts_behind_it) {
     int64_t start = now_ms();
     conns[i] = get_working(pool, slow(8000));
     CHECK_INT(now_ms() - start, <, slow(SILENT_LIMIT));
-    CHECK_INT(STAT(pool, connect_failures), <=, i + 1);
-    CHECK_INT(proxy_accepted(proxy), <=, i + 1);
+    CHECK_INT(STAT(pool, connect_failures), ==, 1);
   }
-  CHECK_INT(proxy_accepted(proxy), >=, 1);
+  CHECK_INT(proxy_accepted(proxy), ==, 1);
   for (int i = 0; i < 2; i++)
     CHECK_INT(pool_put(pool, conns[i]), ==, 0);
   CHECK_INT(pool_close(pool), ==, 0);
