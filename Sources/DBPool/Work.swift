@@ -86,14 +86,26 @@ struct Work {
     guard let pointer = session.pointee.connection else { return forget() }
     session.pointee.connection = nil
     let connection = Connection(pointer)
-    if session.pointee.socketNumber != connection.socket || !session.pointee.descriptor.describes(connection.socket) {
-      Watch.move(session, to: connection.socket)
+    let socket = connection.socket
+    if socket < 0 {
+      // libpq has let go of it; our duplicate still holds the session open.
+      if session.pointee.descriptor.isOurs { _ = shutdown(session.pointee.descriptor.number, Int32(SHUT_WR)) }
+    } else if !session.pointee.descriptor.describes(socket) {
+      // The number is the host's now: PQfinish would speak into its file and close it. The connection's memory is the
+      // price.
+      if isTheSame(connection) { return forget() }
+      Watch.move(session, to: socket)
     }
     connection.finishWithoutBlocking()
     let descriptor = session.pointee.descriptor
     guard descriptor.isOurs,
       process.pointee.poller.listen(descriptor.number, writing: false, token: session.pointee.watchToken) == 0
     else { return forget() }
+  }
+
+  /// Not another session by a PQreset of the borrower's.
+  private func isTheSame(_ connection: Connection) -> Bool {
+    connection.socket == session.pointee.socketNumber && connection.backendPID == session.pointee.backendPID
   }
 
   private func forget() {

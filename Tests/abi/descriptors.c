@@ -47,3 +47,22 @@ TEST(files_on_the_numbers_of_closed_descriptors_are_not_written_to) {
   for (int i = 0; i < FILES; i++)
     CHECK_INT(close(files[i]), ==, 0);
 }
+
+/* PQfinish would have said goodbye into the host's file, and closed it. */
+TEST(a_session_whose_descriptors_were_closed_is_let_go) {
+  pool_t *pool = open_pool(0, 2);
+  REQUIRE(pool);
+  PGconn *conn = get_working(pool, slow(2000));
+  CHECK_INT(pool_put(pool, conn), ==, 0);
+  closefrom(3);
+  int files[FILES];
+  open_files(files);
+  WAIT_FOR(3000, STAT(pool, lost) == 1 && STAT(pool, total) == 0);
+  check_untouched(files);
+  conn = get_working(pool, slow(2000));
+  CHECK_INT(pool_put(pool, conn), ==, 0);
+  close_whole(pool);
+  check_untouched(files);
+  for (int i = 0; i < FILES; i++)
+    CHECK_INT(close(files[i]), ==, 0);
+}

@@ -9,7 +9,7 @@ import sys
 import threading
 import warnings
 from types import TracebackType
-from typing import Callable
+from typing import Callable, NoReturn
 from urllib.parse import unquote_to_bytes
 
 from . import _lib, _process, _stats, _waiting
@@ -309,6 +309,9 @@ class Pool:
         if self._closed:
             raise _lib.local_failure(PoolClosed, "there are no statistics any more")
         return _stats.read(self._handle, self._retries)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a pool is not to be copied or pickled: share it between threads, make one in each process")
 
     def __repr__(self) -> str:
         name = "" if self._name is None else f" {self._name!r}"

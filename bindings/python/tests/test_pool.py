@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import logging
 import math
+import pickle
 import time
 import weakref
 
@@ -391,3 +393,13 @@ def test_a_ping_that_was_asked_for_is_made(make_pool, asked):
             assert query(conn, "select 1") == "1"
         time.sleep(0.002)
     assert pool.stats().checks >= 1
+
+
+# A shallow copy, when it was collected, closed the pool it was made from.
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_pool_is_not_copied(pool, duplicate):
+    with pytest.raises(TypeError, match="a pool is not to be copied"):
+        duplicate(pool)
+    gc.collect()
+    with pool.connection() as conn:
+        assert query(conn, "select 1") == "1"
