@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import random
+import subprocess
+import sys
 import textwrap
+import time
 
 import pytest
 from support import run_program
@@ -218,3 +222,24 @@ def test_the_interpreter_ends_in_peace_while(case, callbacks):
         )
     )
     assert run_program(source).endswith("END\n")
+
+
+TLS_FILL = """
+import sys, time, dbpool
+pool = dbpool.Pool("host=127.0.0.1 sslmode=require", min_size=8, max_size=8)
+time.sleep(float(sys.argv[1]))
+"""
+
+
+# OpenSSL takes itself down at exit; a thread that was in a handshake then crashed.
+def test_two_hundred_exits_during_a_tls_fill():
+    moments = random.Random(20121)
+    for _ in range(200):
+        moment = moments.uniform(0, 0.08)
+        start = time.monotonic()
+        ended = subprocess.run(
+            [sys.executable, "-c", TLS_FILL, str(moment)], capture_output=True, text=True, timeout=30, check=False
+        )
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+        # A second at most for the exit, and one for the interpreter to start.
+        assert time.monotonic() - start - moment < 2
