@@ -7,7 +7,7 @@
  * The database is that of the environment (PGHOST, PGDATABASE, ...), with the tables of examples/schema.sql.
  * Every unit of work borrows a connection, asks for one balance or moves money between two accounts, and gives the
  * connection back. With --no-pool it opens a connection of its own instead. A unit that loses its connection counts
- * as an error and is done once more: the ledger knows each unit by its number, so nothing is booked twice.
+ * as an error and is done again: the ledger knows each unit by its number, so nothing is booked twice.
  *
  * Output, for a program to read: lines of `progress`, `lost` (a connection was lost, and why), and one `result`.
  */
@@ -183,7 +183,8 @@ static void *work(void *argument) {
     const int64_t unit = i * settings.threads + worker->number; /* no two threads share a number */
     const bool is_transfer = i % UNITS_PER_TRANSFER == 0;
     outcome_t outcome = attempt(worker, unit, is_transfer);
-    if (outcome == LOST) {
+    /* Sessions are killed one after the other: the next attempt can meet the next of them. */
+    for (int retries = 0; outcome == LOST && retries < 4; retries++) {
       atomic_fetch_add(&errors, 1);
       outcome = attempt(worker, unit, is_transfer);
     }

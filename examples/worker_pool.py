@@ -4,7 +4,7 @@
     PYTHONPATH=bindings/python python3 examples/worker_pool.py [--no-pool] [--threads 8] [--connections 4] [--seconds 4]
 
 The pool lends the address of a PGconn, which any ctypes code can use: here libpq itself, so that no driver is needed.
-The database, the units of work, the single retry and the lines of output are those of worker_pool.c.
+The database, the units of work, the retries and the lines of output are those of worker_pool.c.
 """
 
 import argparse
@@ -138,7 +138,7 @@ class Worker(threading.Thread):
             self.failure = error
 
     def do_unit(self, unit, task):
-        for _ in range(2):
+        for _ in range(5):  # sessions are killed one after the other: a retry can meet the next of them
             try:
                 self.attempt(unit, task)
                 return
