@@ -152,11 +152,13 @@ typedef struct pool_options {
   int queue_mode;                   /* POOL_LIFO                                                                */
   int leak_threshold_ms;            /* 0 = off: a loan older than this is logged, once, with its thread          */
   int exact_times;                  /* 0: use and idle times are coarse (100 ms); 1: exact, at two clock reads   */
+  int background_open;              /* hosted pools: 1 = threads of the host open connections, see pool_collect() */
+  int reserved;                     /* 0                                                                        */
 } pool_options_t;
 
 #define POOL_OPTIONS_INIT \
   { sizeof(pool_options_t), NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
-    0, 10, 0, 30000, 10000, 0, 1800000, 20, 600000, POOL_CHECK_WATCH, 500, 5000, POOL_RESET_ROLLBACK, POOL_LIFO, 0, 0 }
+    0, 10, 0, 30000, 10000, 0, 1800000, 20, 600000, POOL_CHECK_WATCH, 500, 5000, POOL_RESET_ROLLBACK, POOL_LIFO, 0, 0, 0, 0 }
 
 /* Sets the defaults in a struct of `size` bytes. POOL_EINVAL: options NULL, or size smaller than that of the
  * first release. A larger size is filled with zeros, which mean the default for every option added later. */
@@ -232,6 +234,77 @@ int pool_drain(pool_t *pool, int timeout_ms);
  * For a failover, a changed password or a new search_path of the role. */
 int pool_reconnect(pool_t *pool);
 
+/* -------------------------------------------------------------------------------------- hosted pools
+ *
+ * A pool whose connections the host program makes: a driver that builds its own connection objects. Limits, queue,
+ * deadlines, lifetime, liveness and statistics are the pool's; opening, resetting and closing are the host's. The
+ * library never touches the objects, calls nothing of the host, and opens nothing by itself: the thread that is granted
+ * a fresh slot opens. What pool_get() and pool_get_wait() return is then no PGconn * but a token:
+ *
+ *     bits 0-7 flags (ignore those you do not know) | bits 8-31 slot, from 0 | bits 32-63 generation
+ *
+ * never NULL, another one for each loan. The host keeps one object for each slot. All functions of this header work on
+ * hosted pools; where they take a connection they take a token.
+ *
+ *     get    without POOL_FRESH: the slot's object is open and idle, the caller's until pool_put().
+ *            with POOL_FRESH: close the object that you may still hold for this slot, open a new one, then pool_adopt();
+ *            when it cannot be opened, pool_fail() or pool_discard(). Not doing any of these keeps the slot for ever, and
+ *            while the server is not known to answer it keeps others from trying.
+ *     put    0: keep the object. POOL_CLOSE: close it, then pool_discard() the same token. Or'ed with POOL_COLLECT:
+ *            idle objects are to be closed, pool_collect() has their tokens. Roll back before the put: the pool cannot
+ *            see the transaction.
+ *     discard a lent token: the object is closed already, or will be at once; a token that pool_put() answered with
+ *            POOL_CLOSE, or that came from pool_collect(): its object is closed now.
+ *
+ * A slot counts until the host has confirmed and the server has closed its end, or a second later. min_size means: do not
+ * shrink below it. In a forked child every token from before is POOL_EFORKED: forget the objects, do not close them.
+ * Once the server is known not to answer, one slot at a time is granted as fresh, after the same delays as in a pool that
+ * connects by itself.
+ *
+ * With the option background_open it is threads of the host that open: pool_get() returns open connections only, and
+ * pool_collect() gives, beside objects to close, tokens with POOL_FRESH: open one, then pool_adopt(), which ends that
+ * token; the connection goes to the first in the queue, or lies idle. min_size connections are then kept open, and what is
+ * lost or expires is replaced. */
+
+/* Flags of a token. */
+#define POOL_FRESH 1    /* open a connection for it */
+#define POOL_DOUBTFUL 2 /* only with POOL_CHECK_SOCKET: something has arrived on its socket, a notification or the
+                           server's last words: look before use */
+
+#define POOL_TOKEN_FLAGS(token) ((int)((uintptr_t)(token) & 0xFFu))
+#define POOL_TOKEN_SLOT(token) ((uint32_t)(((uintptr_t)(token) >> 8) & 0xFFFFFFu))
+#define POOL_TOKEN_GENERATION(token) ((uint32_t)((uintptr_t)(token) >> 32))
+
+/* What pool_put() answers for a hosted pool, beside 0. */
+#define POOL_CLOSE 1   /* close the object that was put, then pool_discard() its token */
+#define POOL_COLLECT 2 /* pool_collect() has tokens */
+
+/* Makes a hosted pool. As pool_create(), without a conninfo. What needs the connection itself is POOL_EINVAL, named:
+ * configure, conninfo_provider, reset_query, a `reset` other than POOL_RESET_NONE or the default, POOL_CHECK_PING.
+ * NULL on error: POOL_EINVAL, POOL_ENOMEM, POOL_ESYSTEM. */
+pool_t *pool_create_hosted(const pool_options_t *options);
+
+/* The object of a token granted as POOL_FRESH is open; it is the caller's loan from here on (not with background_open).
+ * `fd` is its socket: the
+ * pool keeps a duplicate (close-on-exec) and uses only that, only to see whether the peer is gone; `fd` stays the
+ * host's. On an error other than POOL_ECLOSED the grant stays: close the object and pool_discard().
+ * POOL_EINVAL: not a hosted pool, not a fresh token, no socket; POOL_ECLOSED: the pool was closed meanwhile, close the
+ * object, nothing else is to be done; POOL_ENOTLEASED; POOL_EFOREIGN; POOL_EFORKED; POOL_ESYSTEM. */
+int pool_adopt(pool_t *pool, void *token, int fd);
+
+/* The object of a token granted as POOL_FRESH could not be opened. `sqlstate`: the five characters of the server's
+ * error, NULL if there were none; class 28, 3D000 and 0A000 mean that it will not go away: the next attempt waits 5 s.
+ * `message`: the cause, for the errors of others who wait; may be NULL, is copied and cleaned of control characters; must
+ * not hold a password. pool_discard() is the same without a cause. Errors as pool_adopt. */
+int pool_fail(pool_t *pool, void *token, const char *sqlstate, const char *message);
+
+/* Fetches up to `n` tokens of idle objects that are to be closed (expired, lost, too many, pool closed), each once:
+ * close the object, then pool_discard() its token. With background_open also those with POOL_FRESH, after the others. Blocks until there is one, or `timeout_ms`; returns their number, 0 at
+ * the timeout. After pool_close() it answers POOL_ECLOSED once nothing is left to fetch.
+ * With `pool` NULL it blocks until any hosted pool of the process has tokens, fetches none, and returns 1: then ask each
+ * with a timeout of 0. POOL_EINVAL, POOL_ECLOSED. */
+int pool_collect(pool_t *pool, void **tokens, int n, int timeout_ms);
+
 /* ------------------------------------------------------------------------------------------- statistics */
 
 /* Gauges are counts of now, counters grow from pool_create() (in a child: from its first use after the fork).
@@ -250,7 +323,7 @@ typedef struct pool_stats {
   int64_t waiting;    /* callers in the queue */
   int64_t paused;     /* 1: paused or drained */
   /* counters */
-  uint64_t gets;             /* loans granted */
+  uint64_t gets;             /* loans granted, also those that were taken back before the caller had them */
   uint64_t puts;             /* loans ended, discards included */
   uint64_t waits;            /* gets that had to wait */
   uint64_t timeouts;         /* gets that ended with POOL_ETIMEOUT, POOL_ECONNECT or POOL_EPAUSED */
@@ -302,10 +375,10 @@ const char *pool_version(void);
 
 /* No implicit padding: a newer library reads the struct of an older caller by its size alone. */
 #if defined(__cplusplus) && __cplusplus >= 201103L
-static_assert(sizeof(pool_options_t) == 8 * sizeof(void *) + 16 * sizeof(int), "pool_options_t has padding");
+static_assert(sizeof(pool_options_t) == 8 * sizeof(void *) + 18 * sizeof(int), "pool_options_t has padding");
 static_assert(sizeof(pool_stats_t) == 35 * sizeof(uint64_t), "pool_stats_t has padding");
 #elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
-_Static_assert(sizeof(pool_options_t) == 8 * sizeof(void *) + 16 * sizeof(int), "pool_options_t has padding");
+_Static_assert(sizeof(pool_options_t) == 8 * sizeof(void *) + 18 * sizeof(int), "pool_options_t has padding");
 _Static_assert(sizeof(pool_stats_t) == 35 * sizeof(uint64_t), "pool_stats_t has padding");
 #endif
 

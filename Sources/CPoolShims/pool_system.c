@@ -63,6 +63,11 @@ int pool_identity(int fd, uint64_t *device, uint64_t *inode) {
   return 0;
 }
 
+bool pool_is_socket(int fd) {
+  struct stat about;
+  return fstat(fd, &about) == 0 && S_ISSOCK(about.st_mode);
+}
+
 void pool_replace(int fd, int null) {
   while (dup3(null, fd, O_CLOEXEC) < 0 && (errno == EINTR || errno == EBUSY)) {
   }

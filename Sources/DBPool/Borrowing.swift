@@ -74,6 +74,7 @@ struct Borrowing {
     record.pointee.lock.lock()
     guard isOpen else { return failClosed() }
     if let slot = record.pointee.core.tryAcquire(now: startedAt, isTry: true) { return lent(slot) }
+    if let slot = record.pointee.core.tryAcquireFresh(now: startedAt) { return lent(slot) }
     let refusal = record.pointee.core.refuseTry()
     fail(refusal, slot)
     unlockAndSignal()
@@ -207,7 +208,9 @@ extension RecordPointer {
   /// thread looks by itself every 100 ms.
   func unlockAndSignal() {
     let now = process.pointee.coarseNow.load(ordering: .relaxed)
-    let isWanted = pointee.core.total == 0 || pointee.core.needsUpkeep(now: now)
+    // Attempts of ours are known to it, those of a host are not.
+    let isWanted =
+      pointee.core.total == 0 || pointee.core.needsUpkeep(now: now) || (pointee.isHosted && pointee.core.isOpening)
     unlockAndWake()
     if isWanted { Upkeep.signal(self) }
   }
@@ -234,7 +237,8 @@ struct Loan {
 
   /// Under the lock.
   func begin() {
-    session.pointee.lent.store(UInt(bitPattern: session.pointee.connection), ordering: .relaxed)
+    session.pointee.lent.store(session.pointee.handle, ordering: .relaxed)
+    if isFresh { record.pointee.core.freshStarted(session.slotPointer, now: Clock.now) }
     if record.pointee.options.given.exact_times == 0 {
       record.pointee.core.stamp(session.slotPointer, now: process.pointee.coarseNow.load(ordering: .relaxed))
     }
@@ -247,9 +251,9 @@ struct Loan {
   /// Looks at the socket, if the pool's `check` asks for it. Not readable: fit. What makes it readable may be the end,
   /// a last word before the end, or a notification. `isTry`: nobody can wait for a ping, so quiet must be enough.
   func verify(isTry: Bool) -> Fitness {
-    guard !isChecked, record.pointee.options.given.check >= POOL_CHECK_SOCKET,
-      let pointer = session.pointee.connection
-    else { return .fit }
+    guard !isChecked, record.pointee.options.given.check >= POOL_CHECK_SOCKET else { return .fit }
+    guard !record.pointee.isHosted else { return isFresh ? .fit : verifyHosted() }
+    guard let pointer = session.pointee.connection else { return .fit }
     let connection = Connection(pointer)
     guard connection.isOpen else { return .dead }
     switch Readiness.of(connection.socket) {
@@ -261,8 +265,21 @@ struct Loan {
     }
   }
 
+  /// Of a hosted slot only the host can tell what has arrived.
+  private func verifyHosted() -> Fitness {
+    let readiness = Readiness.of(session.pointee.descriptor.number)
+    session.pointee.isDoubtful = readiness == .readable
+    return readiness == .gone ? .dead : .fit
+  }
+
+  /// The caller is to open a session for it.
+  private var isFresh: Bool { session.pointee.slot.state == .opening }
+
   /// What the caller gets.
-  func hand() -> UnsafeMutableRawPointer? { UnsafeMutableRawPointer(session.pointee.connection) }
+  func hand() -> UnsafeMutableRawPointer? {
+    let flags = HostedToken.flags(isFresh: isFresh, isDoubtful: session.pointee.isDoubtful)
+    return UnsafeMutableRawPointer(bitPattern: session.pointee.handle | flags)
+  }
 
   /// Gives a dead connection back.
   func drop() {

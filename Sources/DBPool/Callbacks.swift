@@ -34,7 +34,7 @@ enum Callbacks {
 
   /// Under the lock: no callback runs or can start any more, but for this one.
   private static func mustFreeContext(_ record: RecordPointer) -> Bool {
-    record.pointee.core.isFinished && !record.pointee.isContextFreed
+    record.pointee.core.isFinished && record.pointee.context == .owned
       && record.pointee.jobs == (record.pointee.isCallbackRunning ? 1 : 0)
   }
 
@@ -46,8 +46,7 @@ enum Callbacks {
 
     record.pointee.lock.lock()
     let isLast = mustFreeContext(record)
-    if isLast { record.pointee.isContextFreed = true }
-    if isLast { record.pointee.isContextGone = true }
+    if isLast { record.pointee.context = .gone }
     record.pointee.lock.unlock()
     if isLast, !HostCall.run(token, { options.context_free?(options.context) }) { LibpqGate.park() }
 
@@ -59,7 +58,7 @@ enum Callbacks {
   }
 
   private static func deliverLog(_ record: RecordPointer, _ options: pool_options_t) {
-    guard let log = options.log, !record.pointee.isContextGone else { return }
+    guard let log = options.log, record.pointee.context != .gone else { return }
     withUnsafeTemporaryAllocation(of: CChar.self, capacity: LogQueue.lineSize) { buffer in
       guard let line = buffer.baseAddress else { return }
       while let level = record.pointee.log.pop(into: line) { log(options.context, level, line) }

@@ -134,6 +134,7 @@ struct ConnectorAttempt {
       return drop(connection, .dropped)
     }
     session.pointee.connection = connection.pointer
+    session.pointee.handle = UInt(bitPattern: connection.pointer)
     session.pointee.backendPID = connection.backendPID
     session.pointee.noticeReceiver = connection.noticeReceiver
     session.pointee.attemptSocket = Descriptor()

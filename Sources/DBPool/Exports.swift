@@ -46,10 +46,10 @@ public func poolGet(_ pool: OpaquePointer?, _ timeout: Int32) -> UnsafeMutableRa
     return getSlowly(pool, timeout)
   }
   let session = Session.of(slot)
-  let connection = session.pointee.connection
-  session.pointee.lent.store(UInt(bitPattern: connection), ordering: .relaxed)
+  let handle = session.pointee.handle
+  session.pointee.lent.store(handle, ordering: .relaxed)
   record.pointee.lock.unlock()
-  return UnsafeMutableRawPointer(connection)
+  return UnsafeMutableRawPointer(bitPattern: handle)
 }
 
 @inline(never)
@@ -144,6 +144,48 @@ public func poolDrain(_ pool: OpaquePointer?, _ timeout: Int32) -> Int32 {
 @_cdecl("pool_reconnect")
 public func poolReconnect(_ pool: OpaquePointer?) -> Int32 {
   change(pool) { $0.pointee.core.reconnect(now: Clock.now) }
+}
+
+@_cdecl("pool_create_hosted")
+public func poolCreateHosted(_ options: UnsafePointer<pool_options_t>?) -> OpaquePointer? {
+  withoutCancellation { PoolLife.createHosted(options) }
+}
+
+@_cdecl("pool_adopt")
+public func poolAdopt(_ pool: OpaquePointer?, _ token: UnsafeMutableRawPointer?, _ descriptor: Int32) -> Int32 {
+  withoutCancellation {
+    guard let record = open(pool) else { return pool_errcode() }
+    guard let token else { return Failure.set(POOL_EINVAL, "token is NULL") }
+    return Hosting.adopt(record, HostedToken(token), descriptor)
+  }
+}
+
+@_cdecl("pool_fail")
+public func poolFail(
+  _ pool: OpaquePointer?, _ token: UnsafeMutableRawPointer?, _ sqlState: UnsafePointer<CChar>?,
+  _ message: UnsafePointer<CChar>?
+) -> Int32 {
+  guard let record = open(pool) else { return pool_errcode() }
+  guard let token else { return Failure.set(POOL_EINVAL, "token is NULL") }
+  return Hosting.fail(record, HostedToken(token), sqlState, message)
+}
+
+@_cdecl("pool_collect")
+public func poolCollect(
+  _ pool: OpaquePointer?, _ tokens: UnsafeMutablePointer<UnsafeMutableRawPointer?>?, _ count: Int32, _ timeout: Int32
+) -> Int32 {
+  withoutCancellation { collect(pool, tokens, count, timeout) }
+}
+
+private func collect(
+  _ pool: OpaquePointer?, _ tokens: UnsafeMutablePointer<UnsafeMutableRawPointer?>?, _ count: Int32, _ timeout: Int32
+) -> Int32 {
+  guard pool != nil else { return Collecting.fromAny(timeout) }
+  guard let record = open(pool) else { return pool_errcode() }
+  guard let tokens, count > 0 else {
+    return Failure.set(POOL_EINVAL, "tokens is NULL, or n is not above 0")
+  }
+  return Collecting.from(record, token(pool), UnsafeMutableBufferPointer(start: tokens, count: Int(count)), timeout)
 }
 
 @_cdecl("pool_stats")

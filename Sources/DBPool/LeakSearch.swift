@@ -45,9 +45,13 @@ enum LeakSearch {
 
   private static func report(_ record: RecordPointer, _ holder: Int32, _ age: Nanoseconds, _ pid: Int32) {
     Log.write(record, POOL_LOG_WARNING) {
-      $0.append("a connection (backend ")
-      $0.append(Int(pid))
-      $0.append(") has been in use for ")
+      $0.append("a connection")
+      if pid != 0 {
+        $0.append(" (backend ")
+        $0.append(Int(pid))
+        $0.append(")")
+      }
+      $0.append(" has been in use for ")
       $0.append(Int(age / 1_000_000))
       $0.append(" ms, borrowed by thread ")
       $0.append(Int(holder))

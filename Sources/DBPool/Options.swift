@@ -18,8 +18,8 @@ struct Options {
   var name: UnsafeMutablePointer<CChar>?
   var resetQuery: UnsafeMutablePointer<CChar>?
 
-  /// The struct's size in the first release, up to `exact_times`.
-  static var firstSize: Int { 128 }
+  /// The struct's size in the first release, up to `reserved`.
+  static var firstSize: Int { 136 }
   /// Of the members before `min_size`, all of them pointers or `size_t`.
   static var pointersSize: Int { 64 }
 
@@ -111,6 +111,8 @@ struct Options {
       | check("queue_mode", given.queue_mode, POOL_LIFO, POOL_FIFO)
       | check("leak_threshold_ms", given.leak_threshold_ms, 0, .max)
       | check("exact_times", given.exact_times, 0, 1)
+      | check("background_open", given.background_open, 0, 1)
+      | check("reserved", given.reserved, 0, 0)
     return numbers != 0 ? POOL_EINVAL : validateRelations()
   }
 
@@ -138,6 +140,29 @@ struct Options {
       return Failure.set(POOL_EINVAL, "name is longer than 63 bytes")
     }
     return POOL_OK
+  }
+
+  /// As `validate`, for a hosted pool: without what needs the connection itself.
+  func validateHosted() -> Int32 {
+    let refused: StaticString?
+    if given.configure != nil {
+      refused = "configure"
+    } else if given.conninfo_provider != nil {
+      refused = "conninfo_provider"
+    } else if resetQuery != nil {
+      refused = "reset_query"
+    } else if given.reset > POOL_RESET_ROLLBACK {
+      refused = "reset"
+    } else if given.check == POOL_CHECK_PING {
+      refused = "check=ping"
+    } else {
+      refused = nil
+    }
+    guard let refused else { return validate() }
+    return Failure.set(POOL_EINVAL) {
+      $0.append(refused)
+      $0.append(" is set: a hosted pool leaves it to the host, which makes the connections")
+    }
   }
 
   /// 0 if `value` is in its range, else POOL_EINVAL with a message that names the option.

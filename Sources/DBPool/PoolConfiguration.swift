@@ -28,7 +28,21 @@ enum PoolConfiguration {
     }
     let code = split(conninfo, length, into: rest, &options)
     guard code == POOL_OK else { return code }
+    guard options.given.background_open == 0 else {
+      return Failure.set(POOL_EINVAL, "background_open is for hosted pools: this one opens its connections itself")
+    }
     return finish(rest, &options, &parameters)
+  }
+
+  /// As `read`, for a hosted pool: without a conninfo.
+  static func readHosted(_ given: UnsafePointer<pool_options_t>?, _ options: inout Options) -> Int32 {
+    if let given {
+      let code = options.apply(given)
+      guard code == POOL_OK else { return code }
+    }
+    let code = options.validateHosted()
+    guard code == POOL_OK else { return code }
+    return giveName(&options) ? POOL_OK : Failure.set(POOL_ENOMEM)
   }
 
   private static func split(

@@ -31,6 +31,19 @@ enum PoolLife {
     return OpaquePointer(bitPattern: UInt(token))
   }
 
+  /// As `create`, for a pool whose connections the host makes.
+  static func createHosted(_ given: UnsafePointer<pool_options_t>?) -> OpaquePointer? {
+    var options = Options()
+    guard PoolConfiguration.readHosted(given, &options) == POOL_OK, let record = prepare(options, usesTLS: false) else {
+      options.free()
+      return nil
+    }
+    begin(record, options, nil, usesTLS: false, isHosted: true)
+    let token = Registry.publish(record)
+    if options.given.min_size > 0 { Upkeep.signal(record) }
+    return OpaquePointer(bitPattern: UInt(token))
+  }
+
   /// A record with all the memory that the pool needs; nil when there is an error, whose message is set.
   private static func prepare(_ options: Options, usesTLS: Bool) -> RecordPointer? {
     guard ProcessLife.start(usesTLS: usesTLS) == POOL_OK else { return nil }
@@ -52,23 +65,29 @@ enum PoolLife {
 
   /// The record is this thread's alone until it is published; the lock is for those with a stale token.
   private static func begin(
-    _ record: RecordPointer, _ options: Options, _ parameters: ConnectParameters?, usesTLS: Bool
+    _ record: RecordPointer, _ options: Options, _ parameters: ConnectParameters?, usesTLS: Bool,
+    isHosted: Bool = false
   ) {
-    let settings = options.settings
+    var settings = options.settings
+    settings.isHosted = isHosted
+    settings.hasWorkers = isHosted && options.given.background_open != 0
+    if isHosted { settings.reset = .none }
     record.pointee.lock.lock()
     record.pointee.options = options
     record.pointee.parameters = parameters
     record.pointee.usesTLS = usesTLS
     record.pointee.core.reopen(settings: settings)
     PoolMemory.addAll(record)
+    record.pointee.isHosted = isHosted
+    Hosting.forgetForked(record)
+    if isHosted { Hosting.number(record) }
     record.pointee.silentTarget = SilentTarget()
     record.pointee.lastError.clear()
     record.pointee.log.startOver()
     record.pointee.isPlain = options.isPlain
     record.pointee.leaks = 0
     record.pointee.nextLeakSearch = 0
-    record.pointee.isContextFreed = options.given.context_free == nil
-    record.pointee.isContextGone = false
+    record.pointee.context = options.given.context_free == nil ? .borrowed : .owned
     record.pointee.isStopping.store(false, ordering: .relaxed)
     record.pointee.lock.unlock()
   }
@@ -110,6 +129,7 @@ enum PoolLife {
       }
     }
     record.notifyChanges()
+    if record.pointee.isHosted { Collecting.wake() }
     // A pool that has nothing left needs no upkeep: pools made and closed in a row share one record.
     if !retire(record) { Upkeep.signal(record) }
     return POOL_OK
@@ -120,8 +140,8 @@ enum PoolLife {
   static func retire(_ record: RecordPointer) -> Bool {
     record.pointee.lock.lock()
     let isOver =
-      record.pointee.core.isFinished && record.pointee.jobs == 0 && record.pointee.isContextFreed
-      && record.pointee.token.load(ordering: .relaxed) != 0
+      record.pointee.core.isFinished && record.pointee.jobs == 0 && record.pointee.context != .owned
+      && record.pointee.log.isEmpty && record.pointee.token.load(ordering: .relaxed) != 0
     guard isOver else {
       record.pointee.lock.unlock()
       return false

@@ -40,6 +40,7 @@ enum PoolMemory {
     let old = record.pointee.core.adoptExpiries(heap, capacity: total)
     let isAdded = record.pointee.sessions.add(segment) { memory, index in
       memory.initialize(to: Session(index: index, record: record))
+      if record.pointee.isHosted { Hosting.number(memory) }
       record.pointee.core.add(slot: memory.slotPointer)
     }
     ConnectionTable.replace(record, with: table)
@@ -103,6 +104,8 @@ extension Session {
     slot.startOver()
     lent.store(0, ordering: .relaxed)
     nextInBucket.store(0, ordering: .relaxed)
+    handle = 0
+    isDoubtful = false
     connection = nil
     noticeReceiver = nil
     attemptSocket = Descriptor()

@@ -42,6 +42,9 @@ struct Process: ~Copyable {
   var idleConnectors: Int
   let work: ParkingSpot
 
+  /// Advances when a hosted pool has objects to close: where `pool_collect` waits.
+  let collectable: ParkingSpot
+
   // Exit and fork.
   let isExiting: Atomic<Bool>
   /// Threads of ours inside libpq.

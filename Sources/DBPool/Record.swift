@@ -38,6 +38,8 @@ struct PoolRecord: ~Copyable {
 
   /// Connections by address; read without the lock.
   let connections = Atomic<UInt>(0)
+  /// Constant while the pool lives: the host makes the connections.
+  var isHosted = false
   /// Constant while the pool lives; see `Options.isPlain`.
   var isPlain = false
   /// Advances at everything that `pool_wait` and `pool_drain` wait for.
@@ -63,10 +65,7 @@ struct PoolRecord: ~Copyable {
   var callbackJob = Job()
   /// A thread delivers the log or frees the context, or is about to. Guarded by `lock`.
   var isCallbackRunning = false
-  /// `context_free` has been called, or need not be.
-  var isContextFreed = false
-  /// No callback is called any more.
-  var isContextGone = false
+  var context = ContextState.borrowed
 
   /// In a forked child: what was lent before the fork.
   var forkedLoans: ForkedLoans?
@@ -79,6 +78,16 @@ struct PoolRecord: ~Copyable {
     core = PoolCore(settings: Settings())
     lastError = FixedText()
   }
+}
+
+/// Whose the context of the callbacks is.
+enum ContextState: UInt8 {
+  /// The host's: there is no `context_free`.
+  case borrowed
+  /// Ours, to be freed after the last callback.
+  case owned
+  /// Freed, or being freed: no callback is called any more.
+  case gone
 }
 
 extension RecordPointer {
@@ -98,8 +107,11 @@ extension RecordPointer {
         waiter.pointee.spot.wake()
       }
     }
+    let hasStaleNews = pointee.core.takeStaleNews()
+    if hasStaleNews { process.pointee.collectable.advance() }
     pointee.lock.unlock()
     for index in 0..<count { waiters[index]?.pointee.spot.wake() }
+    if hasStaleNews { process.pointee.collectable.wake() }
   }
 
   /// Wakes those in `pool_wait` and `pool_drain`, to look again. After the change, without the lock.

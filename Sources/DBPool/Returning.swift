@@ -26,6 +26,10 @@ enum Returning {
 
   @inline(never)
   static func putSlowly(_ record: RecordPointer, _ connection: UnsafeMutableRawPointer, isDiscard: Bool) -> Int32 {
+    if record.pointee.isHosted {
+      let token = HostedToken(connection)
+      return isDiscard ? Hosting.discard(record, token) : Hosting.put(record, token)
+    }
     let address = UInt(bitPattern: connection)
     record.pointee.lock.lock()
     let session = ConnectionTable.session(record, address)

@@ -23,7 +23,9 @@ enum Revival {
 
     record.pointee.lock.lock()
     record.pointee.core.startOver()
+    if record.pointee.isHosted { Hosting.noteForked(record) }
     PoolMemory.addAll(record)
+    if record.pointee.isHosted { Hosting.numberOn(record) }
     record.pointee.jobs = 0
     record.pointee.leaks = 0
     record.pointee.isCallbackRunning = false

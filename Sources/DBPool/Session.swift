@@ -18,9 +18,11 @@ typealias SessionPointer = UnsafeMutablePointer<Session>
 struct Session: ~Copyable {
   /// The core's part; first, so that a `SlotPointer` is a `SessionPointer`.
   var slot = Slot()
-  /// The address of the connection while it is lent, else 0. Whoever exchanges the address for 0 ends the loan: of two
-  /// puts of the same connection one is refused.
+  /// The `handle` while it is lent, else 0. Whoever exchanges it for 0 ends the loan: of two puts of the same connection
+  /// one is refused. Of a hosted slot: the token that is in force, until the host has confirmed the session's end.
   let lent = Atomic<UInt>(0)
+  /// What a borrower gets: the connection's address; of a hosted slot the token of its next loan. Guarded by the lock.
+  var handle: UInt = 0
   /// The next session in its bucket of the `ConnectionTable`, 0 = none.
   let nextInBucket = Atomic<UInt>(0)
   let index: Int
@@ -41,6 +43,10 @@ struct Session: ~Copyable {
   /// The kernel's number of the thread that borrowed it, kept when leaks are looked for.
   var holder: Int32 = 0
   var isLeakReported = false
+  /// Hosted: something had arrived on its socket when it was lent.
+  var isDoubtful = false
+  /// Hosted, in a forked child: the last token from before the fork.
+  var forkedHandle: UInt = 0
   /// It stands in the `ConnectionTable`.
   var isListed = false
   var stage = BackgroundStage.none

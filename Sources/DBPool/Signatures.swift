@@ -5,6 +5,8 @@ import CDBPool
 /// Tests/build sees to it that none is missing. The exports are named as Swift functions: as C functions, the compiler
 /// would define each once more in this file, and without whole-module compilation nothing could be linked.
 private func signatures() {
+  typealias Text = UnsafePointer<CChar>?
+  typealias Tokens = UnsafeMutablePointer<UnsafeMutableRawPointer?>?
   let _: @convention(c) (UnsafeMutablePointer<pool_options_t>?, Int) -> CInt = pool_options_init
   let _: (UnsafeMutablePointer<pool_options_t>?, Int) -> CInt = poolOptionsInit
   let _: @convention(c) (UnsafePointer<CChar>?, UnsafePointer<pool_options_t>?) -> OpaquePointer? = pool_create
@@ -35,6 +37,14 @@ private func signatures() {
   let _: (OpaquePointer?, CInt) -> CInt = poolDrain
   let _: @convention(c) (OpaquePointer?) -> CInt = pool_reconnect
   let _: (OpaquePointer?) -> CInt = poolReconnect
+  let _: @convention(c) (UnsafePointer<pool_options_t>?) -> OpaquePointer? = pool_create_hosted
+  let _: (UnsafePointer<pool_options_t>?) -> OpaquePointer? = poolCreateHosted
+  let _: @convention(c) (OpaquePointer?, UnsafeMutableRawPointer?, CInt) -> CInt = pool_adopt
+  let _: (OpaquePointer?, UnsafeMutableRawPointer?, CInt) -> CInt = poolAdopt
+  let _: @convention(c) (OpaquePointer?, UnsafeMutableRawPointer?, Text, Text) -> CInt = pool_fail
+  let _: (OpaquePointer?, UnsafeMutableRawPointer?, Text, Text) -> CInt = poolFail
+  let _: @convention(c) (OpaquePointer?, Tokens, CInt, CInt) -> CInt = pool_collect
+  let _: (OpaquePointer?, Tokens, CInt, CInt) -> CInt = poolCollect
   let _: @convention(c) (OpaquePointer?, UnsafeMutablePointer<pool_stats_t>?) -> CInt = pool_stats
   let _: (OpaquePointer?, UnsafeMutablePointer<pool_stats_t>?) -> CInt = poolStats
   let _: @convention(c) () -> CInt = pool_errcode

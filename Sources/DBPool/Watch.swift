@@ -19,13 +19,14 @@ enum Watch {
     let isEnd = Poller.isEnd(events)
     switch session.pointee.slot.state {
     case .closing:
-      record.pointee.lock.unlock()
       // Before our own close is done the connection is still there; afterwards the watch tells again.
-      if session.pointee.connection == nil, isDrained(session) { closed(session) }
+      let isBegun = session.pointee.slot.isStarted && session.pointee.connection == nil
+      record.pointee.lock.unlock()
+      if isBegun, isDrained(session) { closed(session) }
     case .resetting, .checking:
       record.pointee.lock.unlock()
       Background.step(session)
-    case .idle, .leased, .opening, .retiring:
+    case .idle, .leased, .opening, .retiring, .stale, .ending:
       if isEnd, record.pointee.options.given.check != POOL_CHECK_NONE {
         record.pointee.core.lost(session.slotPointer, now: Clock.now)
       }
@@ -87,7 +88,7 @@ enum Watch {
       let descriptor = session.pointee.descriptor
       if descriptor.isOurs {
         _ = process.pointee.poller.watch(descriptor.number, token: session.pointee.watchToken)
-      } else if session.pointee.connection != nil {
+      } else if session.pointee.connection != nil || descriptor.isOpen {
         record.pointee.lock.lock()
         record.pointee.core.lost(session.slotPointer, now: Clock.now)
         record.unlockAndWake()

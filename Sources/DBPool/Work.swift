@@ -83,6 +83,7 @@ struct Work {
   /// Ends the session on our side. It counts until the server has closed its end, which the watch on our duplicate
   /// of the descriptor will tell. What the server is still sending is read and dropped, or it would not come to the end.
   private func close() {
+    if record.pointee.isHosted { return awaitEnd() }
     guard let pointer = session.pointee.connection else { return forget() }
     session.pointee.connection = nil
     let connection = Connection(pointer)
@@ -97,6 +98,11 @@ struct Work {
       Watch.move(session, to: socket)
     }
     connection.finishWithoutBlocking()
+    awaitEnd()
+  }
+
+  /// Our side is closed: listens for the server's.
+  private func awaitEnd() {
     let descriptor = session.pointee.descriptor
     guard descriptor.isOurs,
       process.pointee.poller.listen(descriptor.number, writing: false, token: session.pointee.watchToken) == 0

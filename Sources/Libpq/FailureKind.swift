@@ -26,7 +26,7 @@ public enum FailureKind: Equatable {
     self = found
   }
 
-  private init(sqlState: UnsafeBufferPointer<UInt8>) {
+  public init(sqlState: UnsafeBufferPointer<UInt8>) {
     if sqlState.isEqual(to: "53300") {
       self = .tooManyConnections
     } else if sqlState.hasPrefix("28") || sqlState.isEqual(to: "3D000") || sqlState.isEqual(to: "0A000") {

@@ -32,7 +32,7 @@ extension PoolCore {
       counters.timeouts &+= 1
       return .paused
     }
-    if total < settings.maxSize, opening.isEmpty, owed == 0 { owed = 1 }
+    if !settings.opensOnGrant, total < settings.maxSize, opening.isEmpty, owed == 0 { owed = 1 }
     counters.timeouts &+= 1
     return live < settings.maxSize && health.lastFailure != nil ? .cannotConnect : .timedOut
   }
@@ -44,7 +44,7 @@ extension PoolCore {
   ) -> Acquire {
     if isClosed { return .refused(.closed) }
     if isDetached, freeTickets.isEmpty { return .needsTicket }
-    let slot = tryAcquire(now: now, isTry: isTry)
+    let slot = tryAcquire(now: now, isTry: isTry) ?? tryAcquireFresh(now: now)
     if let slot, !isDetached { return .granted(slot) }
     if slot == nil, settings.maxWaiting > 0, queue.count >= settings.maxWaiting {
       counters.rejected &+= 1
@@ -76,9 +76,13 @@ extension PoolCore {
   /// not: the ticket is in front of the queue again. It is pending even if another connection was there for it at once,
   /// which its owner may want to look at first; it is woken then.
   public mutating func collect(_ ticket: TicketPointer, now: Instant) -> Collected {
-    if ticket.pointee.state == .granted, let slot = ticket.pointee.slot, isStale(slot, now: now) {
-      requeue(ticket, .stale, now: now)
-      if ticket.pointee.state == .granted { return .pending }
+    if ticket.pointee.state == .granted, let slot = ticket.pointee.slot {
+      if slot.pointee.state == .opening {
+        if isClosed { revoke(ticket, .closed, now: now) }
+      } else if isStale(slot, now: now) {
+        requeue(ticket, .stale, now: now)
+        if ticket.pointee.state == .granted { return .pending }
+      }
     }
     switch ticket.pointee.state {
     case .waiting: return .pending
@@ -177,6 +181,7 @@ extension PoolCore {
         grant(ticket, slot, now: now)
       }
     }
+    if settings.opensOnGrant { serveFresh(now: now) }
   }
 
   mutating func grant(_ ticket: TicketPointer, _ slot: SlotPointer, isChecked: Bool = false, now: Instant) {
@@ -215,8 +220,8 @@ extension PoolCore {
 
   /// Undoes a loan that its holder has never seen: the connection has been idle since it was granted.
   mutating func takeBack(_ slot: SlotPointer, now: Instant) {
+    if slot.pointee.state == .opening { return takeBackFresh(slot, now: now) }
     leased &-= 1
-    counters.gets &-= 1
     guard settings.check == .ping, !mustClose(slot) else { return settle(slot, now: now) }
     slot.pointee.state = .idle
     var older = idle.first

@@ -26,6 +26,7 @@ extension PoolCore {
     isDrained = true
     owed = 0
     updateGate()
+    withdrawOffers()
     closeFree(replace: false)
   }
 
@@ -41,6 +42,7 @@ extension PoolCore {
     isClosed = true
     owed = 0
     updateGate()
+    withdrawOffers()
     closeFree(replace: false)
   }
 
@@ -72,8 +74,10 @@ extension PoolCore {
     background.removeAll()
     retiring.removeAll()
     closing.removeAll()
+    stale.removeAll()
     expiries.removeAll()
-    (total, leased, resetting, checking, toClose, owed, unreached, stuck) = (0, 0, 0, 0, 0, 0, 0, 0)
+    (total, leased, resetting, checking, toClose, ending, owed, unreached, stuck) = (0, 0, 0, 0, 0, 0, 0, 0, 0)
+    (offered, hasStaleNews) = (0, false)
     queue.removeAll()
     freeTickets.removeAll()
     ticketDeadlines.removeAll()

@@ -69,9 +69,11 @@ extension PoolCore {
     case .retiring:
       slot.pointee.isLost = true
       closeRetired(slot)
+    case .opening where settings.isHosted: break  // An event of the session before.
     case .opening, .leased, .resetting, .checking:
       slot.pointee.isLost = true
       slot.pointee.isCondemned = true
+    case .stale, .ending: slot.pointee.isLost = true
     case .closing, .empty: break
     }
   }
@@ -83,7 +85,7 @@ extension PoolCore {
 
   /// Whether one more attempt is wanted and may begin now.
   func mayOpen(now: Instant) -> Bool {
-    wantsConnection(now: now) && canOpen(now: now)
+    wantsConnection(now: now) && (settings.isHosted ? canOpenFresh(now: now) : canOpen(now: now))
   }
 
   func canOpen(now: Instant) -> Bool {
@@ -94,6 +96,7 @@ extension PoolCore {
   /// Somebody waits whom no attempt or reset will serve soon, or there are fewer connections than there should be.
   func wantsConnection(now: Instant) -> Bool {
     if isClosed || isDrained { return false }
+    if settings.opensOnGrant { return !isPaused && !queue.isEmpty }
     if owed > 0 || live &+ opening.count < settings.minSize { return true }
     if isPaused { return false }
     return queue.count > opening.count &+ comingFree(now: now)
@@ -134,7 +137,7 @@ extension PoolCore {
     if let expired, expired.pointee.state == .retiring { closeRetired(expired) }
   }
 
-  private mutating func attemptFailed(_ failure: ConnectFailure, now: Instant) {
+  mutating func attemptFailed(_ failure: ConnectFailure, now: Instant) {
     counters.connectFailures &+= 1
     owed = 0
     let random = nextRandom()
@@ -174,7 +177,7 @@ extension PoolCore {
       idle.remove(expired)
       close(expired, replace: false)
     case .leased, .resetting, .checking: expired.pointee.isReplaced = true
-    case .empty, .opening, .closing: break
+    case .empty, .opening, .closing, .stale, .ending: break
     }
   }
 
@@ -183,7 +186,7 @@ extension PoolCore {
     close(slot, replace: false)
   }
 
-  private mutating func lifetime() -> Nanoseconds {
+  mutating func lifetime() -> Nanoseconds {
     let longest = settings.maxLifetime
     let share = longest / 100 * Int64(settings.lifetimeJitterPercent)
     guard share > 0 else { return longest }

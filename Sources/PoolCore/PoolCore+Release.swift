@@ -62,7 +62,7 @@ extension PoolCore {
       background.remove(slot)
       checking &-= 1
       if !succeeded { counters.checkFailures &+= 1 }
-    case .empty, .opening, .idle, .leased, .retiring, .closing:
+    case .empty, .opening, .idle, .leased, .retiring, .closing, .stale, .ending:
       return broken("a background query ended on a slot that has none")
     }
     if succeeded {
@@ -85,7 +85,6 @@ extension PoolCore {
     }
     guard let ticket = freeTickets.popFirst() else { return .needsTicket }
     leased &-= 1
-    counters.gets &-= 1
     beginLater(slot, .checking)
     ticket.pointee.isDetached = false
     ticket.pointee.deadline = deadline
@@ -114,7 +113,6 @@ extension PoolCore {
     guard ticket.pointee.state == .granted, let slot = ticket.pointee.slot else { return }
     if isClosed { return revoke(ticket, .closed, now: now) }
     leased &-= 1
-    counters.gets &-= 1
     ticket.pointee.slot = nil
     ticket.pointee.state = .waiting
     queue.prepend(ticket)
@@ -162,7 +160,7 @@ extension PoolCore {
 
   /// More connections than `maxSize`, not counting those that go already.
   @inline(__always)
-  var hasSurplus: Bool { total > settings.maxSize && total &- toClose &- closing.count > settings.maxSize }
+  var hasSurplus: Bool { total > settings.maxSize && total &- going > settings.maxSize }
 
   /// Hands a slot in no list to the upkeep thread.
   mutating func beginLater(_ slot: SlotPointer, _ state: SlotState) {
@@ -172,27 +170,40 @@ extension PoolCore {
     case .checking:
       checking &+= 1
       counters.checks &+= 1
-    case .closing: toClose &+= 1
-    case .empty, .opening, .idle, .leased, .retiring: broken("no work for the upkeep thread in this state")
+    case .closing:
+      slot.pointee.isStarted = false
+      toClose &+= 1
+    case .empty, .opening, .idle, .leased, .retiring, .stale, .ending:
+      broken("no work for the upkeep thread in this state")
     }
     todo.append(slot)
   }
 
   /// Closes the session of a slot in no list. `replace`: another one is to be opened even if nobody waits.
   mutating func close(_ slot: SlotPointer, replace: Bool) {
-    expiries.remove(slot)
     let isReplaced = slot.pointee.isReplaced || slot.pointee.partner != nil
     unpair(slot)
+    countEnd(slot)
+    if replace, !isReplaced { oweReplacement() }
+    if settings.isHosted { return leaveToHost(slot) }
+    beginLater(slot, .closing)
+  }
+
+  /// Another session is to be opened, though perhaps nobody waits.
+  mutating func oweReplacement() {
+    guard !isClosed, !isDrained, !settings.opensOnGrant else { return }
+    owed &+= 1
+    limitOwed()
+  }
+
+  /// A session will end: it has no lifetime any more.
+  mutating func countEnd(_ slot: SlotPointer) {
+    expiries.remove(slot)
     if slot.pointee.isLost {
       counters.lost &+= 1
     } else if slot.pointee.isCondemned {
       counters.expired &+= 1
     }
-    if replace, !isReplaced, !isClosed, !isDrained {
-      owed &+= 1
-      limitOwed()
-    }
-    beginLater(slot, .closing)
   }
 
   /// Not more than there will be room for.

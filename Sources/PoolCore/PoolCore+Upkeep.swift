@@ -29,9 +29,17 @@ extension PoolCore {
     }
     endOverdueTickets(now: now)
     if let slot = expire(now: now) { return .open(slot) }
-    closeUnneeded(now: now)
+    // What hosted pools close is no task.
+    while closeUnneeded(now: now), settings.isHosted {}
     if let slot = todo.popFirst() { return begin(slot, now: now) }
-    if mayOpen(now: now), let slot = beginOpening() { return .open(slot) }
+    guard mayOpen(now: now) else { return .none }
+    if settings.opensOnGrant {
+      serve(now: now)
+    } else if settings.hasWorkers {
+      offer(now: now)
+    } else if let slot = beginOpening() {
+      return .open(slot)
+    }
     return .none
   }
 
@@ -70,10 +78,11 @@ extension PoolCore {
       background.append(slot)
       return .check(slot)
     case .closing:
+      slot.pointee.isStarted = true
       toClose &-= 1
       closing.append(slot)
       return .close(slot)
-    case .empty, .opening, .idle, .leased, .retiring:
+    case .empty, .opening, .idle, .leased, .retiring, .stale, .ending:
       broken("a slot without work stood among those with work")
       return .none
     }
@@ -134,7 +143,7 @@ extension PoolCore {
       let isAtGraceEnd = slot.pointee.isCondemned
       slot.pointee.isCondemned = true
       guard slot.pointee.state != .retiring else { continue }
-      if !isAtGraceEnd, !isClosed, !isDrained, canOpen(now: now), let replacement = beginOpening() {
+      if !isAtGraceEnd, !isClosed, !isDrained, !settings.isHosted, canOpen(now: now), let replacement = beginOpening() {
         pair(replacement, replaces: slot, now: now)
         return replacement
       }
@@ -161,12 +170,13 @@ extension PoolCore {
   }
 
   /// Closes idle connections above `maxSize`, and those above `minSize` whose time is over.
-  private mutating func closeUnneeded(now: Instant) {
-    guard let slot = idle.last else { return }
+  private mutating func closeUnneeded(now: Instant) -> Bool {
+    guard let slot = idle.last else { return false }
     let isTired = live > settings.minSize && slot.pointee.since.after(settings.idleTimeout) <= now
-    guard hasSurplus || isTired else { return }
+    guard hasSurplus || isTired else { return false }
     idle.remove(slot)
     counters.idleClosed &+= 1
     close(slot, replace: false)
+    return true
   }
 }

@@ -21,12 +21,18 @@ public struct PoolCore: ~Copyable {
   var background = LinkedList<Slot>()  // resetting or checking, begun; oldest first
   var retiring = LinkedList<Slot>()
   var closing = LinkedList<Slot>()  // closed by us, the server's end not yet; oldest first
+  var stale = LinkedList<Slot>()  // hosted: to go, the host has the object; oldest first
   var expiries = DeadlineHeap<Slot>()
   public internal(set) var total = 0
   public internal(set) var leased = 0
   var resetting = 0  // begun or not
   var checking = 0  // begun or not
   var toClose = 0  // in `todo`
+  var ending = 0  // hosted: the host closes the object; in no list
+  /// Hosted: `opening`, to be fetched by a worker.
+  var offered = 0
+  /// There is more to collect since `takeStaleNews`.
+  var hasStaleNews = false
 
   // Tickets.
   var queue = LinkedList<Ticket>()
@@ -90,12 +96,15 @@ public struct PoolCore: ~Copyable {
   public var gauges: Gauges {
     Gauges(
       total: total, idle: idle.count, inUse: leased, opening: opening.count,
-      background: resetting + checking + retiring.count, closing: toClose + closing.count, waiting: queue.count,
+      background: resetting + checking + retiring.count, closing: going, waiting: queue.count,
       stuck: stuck)
   }
 
   /// Connections that are open and will be lent (again).
   var live: Int { idle.count + leased + resetting + checking }
+
+  /// Connections that will be lent no more and count still.
+  var going: Int { toClose + closing.count + stale.count + ending }
 
   /// No connection is open.
   public var isEmpty: Bool { live == 0 }
@@ -116,7 +125,10 @@ public struct PoolCore: ~Copyable {
   }
 
   /// Connections are to be opened though nobody asks.
-  private var isBelowMinimum: Bool { !hasMinimum && !isClosed && !isDrained }
+  private var isBelowMinimum: Bool { !hasMinimum && !isClosed && !isDrained && !settings.opensOnGrant }
+
+  /// Attempts are under way.
+  public var isOpening: Bool { !opening.isEmpty }
 
   /// The last call left nothing to be done: nobody to wake, no work for the upkeep thread.
   @inline(__always)

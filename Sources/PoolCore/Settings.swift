@@ -21,6 +21,12 @@ public struct Settings {
   public var checkTimeout: Nanoseconds = Instant.milliseconds(5000)
   public var reset = ResetMode.rollback
   public var queueMode = QueueMode.lifo
+  /// The host makes the connections.
+  public var isHosted = false
+  /// Of a hosted pool: threads of the host's open in the background what is wanted; callers get open ones only.
+  public var hasWorkers = false
+  /// A caller that is granted a fresh slot opens.
+  var opensOnGrant: Bool { isHosted && !hasWorkers }
   /// Of the pool's random numbers (jitter).
   public var seed: UInt64 = 1
 

@@ -2,9 +2,9 @@
 public enum SlotState: UInt8, Sendable {
   /// No session. Leads to `.opening`.
   case empty
-  /// An attempt to connect. Leads to `.idle`, `.leased`, `.closing` or `.empty`.
+  /// An attempt to connect; hosted: granted to a caller who opens it. Leads to `.idle`, `.leased`, `.stale` or `.empty`.
   case opening
-  /// Open and free. Leads to `.leased`, `.checking`, `.retiring` or `.closing`.
+  /// Open and free. Leads to `.leased`, `.checking`, `.retiring`, `.closing` or `.stale`.
   case idle
   /// Lent to a caller, or granted to a ticket that will be collected.
   case leased
@@ -16,6 +16,10 @@ public enum SlotState: UInt8, Sendable {
   case retiring
   /// To be closed, or closed by us with the server's end not yet seen closed.
   case closing
+  /// Hosted: lent no more, and the host still has its object. Leads to `.opening` (granted as fresh) or `.ending`.
+  case stale
+  /// Hosted: the host was told to close its object, and has not confirmed it. Leads to `.closing`.
+  case ending
 }
 
 public typealias SlotPointer = UnsafeMutablePointer<Slot>
@@ -29,7 +33,9 @@ public struct Slot: Linked, Due {
   public internal(set) var isLost = false
   /// Lent when it expired; the session that replaces it is open already.
   var isReplaced = false
-  /// `.opening`: the attempt runs on a connector thread.
+  /// Hosted: the host still has an object of an earlier session.
+  var hasObject = false
+  /// `.opening`: the attempt runs on a connector thread. `.closing`: the upkeep thread has begun it.
   public internal(set) var isStarted = false
   /// `.opening`: the attempt has reached a server.
   public internal(set) var hasReached = false

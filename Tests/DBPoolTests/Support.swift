@@ -55,7 +55,7 @@ func inThreads(
   XCTAssertEqual(group.wait(timeout: .now() + 60), .success, "the threads do not end", file: file, line: line)
 }
 
-/// All members of `pool_options_t` that are numbers, in their order.
+/// All members of `pool_options_t` that are numbers and may stand in the conninfo, in their order.
 let numbers: [(name: String, path: WritableKeyPath<pool_options_t, Int32> & Sendable)] = [
   ("min_size", \.min_size), ("max_size", \.max_size), ("max_waiting", \.max_waiting),
   ("acquire_timeout_ms", \.acquire_timeout_ms), ("connect_timeout_ms", \.connect_timeout_ms),

@@ -36,7 +36,7 @@ import Testing
     meet(fate, pool, ticket)
     #expect(pool.isPending(ticket))
     #expect(pool.core.gauges.waiting == 1 && pool.core.gauges.inUse == 0)
-    #expect(pool.core.counters.gets == 1 && pool.core.counters.timeouts == 0)
+    #expect(pool.core.counters.gets == 2 && pool.core.counters.timeouts == 0)
     pool.upkeep()
     #expect(pool.decided() == [ticket].compactMap { $0 })
     #expect(pool.granted(ticket) != nil && pool.core.counters.opened == 2)

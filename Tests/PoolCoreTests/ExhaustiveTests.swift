@@ -244,33 +244,10 @@ final class Interleavings {
 
   // MARK: State
 
-  private func regions() -> [(UnsafeMutableRawPointer, Int)] {
-    [
-      (UnsafeMutableRawPointer(pool.slots), MemoryLayout<Slot>.stride * pool.slotCount),
-      (UnsafeMutableRawPointer(pool.tickets), MemoryLayout<Ticket>.stride * pool.ticketCount),
-      (UnsafeMutableRawPointer(pool.expiries), MemoryLayout<SlotPointer>.stride * pool.slotCount),
-      (UnsafeMutableRawPointer(pool.deadlines), MemoryLayout<TicketPointer>.stride * pool.ticketCount),
-    ]
-  }
-
-  private func save() -> State {
-    var bytes: [UInt8] = []
-    for (start, count) in regions() { bytes += UnsafeRawBufferPointer(start: start, count: count) }
-    withUnsafeBytes(of: &pool.core) { bytes += $0 }
-    return State(bytes: bytes, callers: callers, line: line, now: pool.now)
-  }
+  private func save() -> State { State(bytes: pool.save(), callers: callers, line: line, now: pool.now) }
 
   private func restore(_ state: State) {
-    state.bytes.withUnsafeBytes { saved in
-      var offset = 0
-      for (start, count) in regions() {
-        start.copyMemory(from: saved.baseAddress! + offset, byteCount: count)  // never empty
-        offset += count
-      }
-      withUnsafeMutableBytes(of: &pool.core) { core in
-        core.copyMemory(from: UnsafeRawBufferPointer(rebasing: saved[offset...]))
-      }
-    }
+    pool.restore(state.bytes)
     callers = state.callers
     line = state.line
     pool.now = state.now

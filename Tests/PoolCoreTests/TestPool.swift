@@ -156,6 +156,39 @@ final class TestPool {
   }
 }
 
+extension TestPool {
+  // The core and its nodes are plain bytes, so that a test can go back to where it was.
+
+  func save() -> [UInt8] {
+    var bytes: [UInt8] = []
+    for (start, count) in regions() { bytes += UnsafeRawBufferPointer(start: start, count: count) }
+    withUnsafeBytes(of: &core) { bytes += $0 }
+    return bytes
+  }
+
+  func restore(_ bytes: [UInt8]) {
+    bytes.withUnsafeBytes { saved in
+      var offset = 0
+      for (start, count) in regions() {
+        start.copyMemory(from: saved.baseAddress! + offset, byteCount: count)  // never empty
+        offset += count
+      }
+      withUnsafeMutableBytes(of: &core) { core in
+        core.copyMemory(from: UnsafeRawBufferPointer(rebasing: saved[offset...]))
+      }
+    }
+  }
+
+  private func regions() -> [(UnsafeMutableRawPointer, Int)] {
+    [
+      (UnsafeMutableRawPointer(slots), MemoryLayout<Slot>.stride * slotCount),
+      (UnsafeMutableRawPointer(tickets), MemoryLayout<Ticket>.stride * ticketCount),
+      (UnsafeMutableRawPointer(expiries), MemoryLayout<SlotPointer>.stride * slotCount),
+      (UnsafeMutableRawPointer(deadlines), MemoryLayout<TicketPointer>.stride * ticketCount),
+    ]
+  }
+}
+
 struct Work: Equatable {
   enum Kind { case open, reset, check, close, forget, overrun, gaveUp }
   var kind: Kind

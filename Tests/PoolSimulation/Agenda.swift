@@ -19,6 +19,9 @@ enum Happening {
   case looked(waiter: Int)
   case putsBack(slot: Int, loan: Int)
   case rechecks(slot: Int, loan: Int)
+  case hostEnds(Int)
+  case confirms(slot: Int, session: Int)
+  case collects
 }
 
 /// Happenings by time; those of one time in the order in which they were entered.

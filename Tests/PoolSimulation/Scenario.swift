@@ -44,6 +44,16 @@ struct Scenario {
     usesTickets = random.chance(permille: 700)
     isSlow = random.chance(permille: 200)
     events = 300 + random.below(6000)
+    if random.chance(permille: 400) { beHosted(&random) }
+  }
+}
+
+extension Scenario {
+  private mutating func beHosted(_ random: inout Random) {
+    settings.isHosted = true
+    settings.hasWorkers = random.chance(permille: 350)
+    settings.check = random.pick([.none, .watch, .watch, .socket])
+    settings.reset = random.pick([.none, .rollback])
   }
 }
 

@@ -8,8 +8,11 @@ extension World {
     trace.note(now, "get: try")
     if let slot = core.tryAcquire(now: coarseNow, isTry: true) {
       lentAtOnce(slot, isTry: true)
+    } else if let slot = core.tryAcquireFresh(now: now) {
+      lentAtOnce(slot, isTry: true)
     } else {
       let gauges = core.gauges
+      if line.isEmpty, mayOpenFresh { fail("a try was refused though a session may be opened") }
       if gauges.idle > 0, line.isEmpty, !isPaused { fail("a try was refused beside an idle connection") }
       let refusal = core.refuseTry()
       switch refusal {
@@ -56,6 +59,7 @@ extension World {
     case .needsTicket: fail("asked again for a ticket after one was added")
     }
     settleBooks()
+    if case .waiting = answer { checkFreshGranted("when it joined the queue") }
   }
 
   private func lentAtOnce(_ slot: SlotPointer, isTry: Bool) {
@@ -63,15 +67,17 @@ extension World {
     if let first = line.first, let waiter = waiters[first], waiter.queuedAt < now - us(100) {
       fail("a caller overtook a waiter of \((now - waiter.queuedAt) / 1000) us")
     }
-    checkLoan(index(slot), isTry: isTry)
+    checkGrant(index(slot), isTry: isTry)
     takesOver(index(slot))
   }
 
-  private func takesOver(_ slot: Int) {
+  func takesOver(_ slot: Int) {
+    if freshAttempt[slot] != nil { return opensAsHost(slot) }
     let loan = newID()
     place[slot] = .caller(loan)
     if isHolding { return }
-    if scenario.settings.check == .ping || random.chance(permille: 20), random.chance(permille: 150) {
+    if isHosted, sessions[slot]?.isDead == true, random.chance(permille: 300) { return drops(slot) }
+    if !isHosted, scenario.settings.check == .ping || random.chance(permille: 20), random.chance(permille: 150) {
       agenda.enter(.rechecks(slot: slot, loan: loan), at: now + random.pick([0, 0, us(20)]))
     } else {
       promisePut(slot, loan)
@@ -106,7 +112,7 @@ extension World {
       waiter.grantedAt = now
       waiter.heldUntil = Swift.max(deadline, now + ms(1000))
       if ticket.pointee.isChecked { fail("what comes from the idle ones counts as checked") }
-      checkLoan(waiter.slot, isTry: isTry)
+      checkGrant(waiter.slot, isTry: isTry)
       place[waiter.slot] = .ticket(id)
       uncollected.append(id)
     } else if isInFront {
@@ -165,7 +171,7 @@ extension World {
     let collected = core.timeOut(waiter.ticket, now: now)
     switch collected {
     case .pending: fail("still pending past its deadline")
-    case .granted(let slot) where waiter.phase == .granted && index(slot) != waiter.slot:
+    case .granted(let slot) where waiter.phase == .granted && isAnother(slot, waiter):
       isTakenBackAsStale(id, waiter)
       passesOn(id, slot)
     case .refused(let refusal) where waiter.phase == .granted && refusal != .closed:
@@ -178,11 +184,16 @@ extension World {
     conclude(id, collected)
   }
 
+  /// Not what the ticket was granted before. The same slot may be granted once more, as fresh.
+  private func isAnother(_ slot: SlotPointer, _ waiter: Waiter) -> Bool {
+    index(slot) != waiter.slot || (slot.pointee.state == .opening && freshAttempt[waiter.slot] == nil)
+  }
+
   /// At the deadline another connection was there at once.
   private func passesOn(_ id: Int, _ slot: SlotPointer) {
     guard line.first == id else { return fail("granted out of turn at its deadline") }
     leaves(id)
-    checkLoan(index(slot), isTry: false)
+    checkGrant(index(slot), isTry: false)
     place[index(slot)] = .ticket(id)
     waiters[id]?.phase = .granted
     waiters[id]?.slot = index(slot)
@@ -192,12 +203,11 @@ extension World {
   /// A granted connection was not handed out: there must be a reason, and it is never lent again.
   private func isTakenBackAsStale(_ id: Int, _ waiter: Waiter) {
     trace.note(now, "a granted connection is stale", waiter.slot, id)
+    if freshAttempt[waiter.slot] != nil { return isTakenBackAsFresh(id, waiter) }
     guard waiter.phase == .granted, let session = sessions[waiter.slot] else {
       return fail("nothing was granted that could be stale")
     }
-    let longest = scenario.settings.maxLifetime
-    let shortest = longest == .never ? .never : longest - longest / 100 * Int64(scenario.settings.lifetimeJitterPercent)
-    let isExpired = now >= session.openedAt.after(shortest).after(ms(100))
+    let isExpired = now >= session.openedAt.after(shortestLifetime).after(ms(100))
     if !session.isKnownLost, session.epoch == epoch, !isExpired { fail("a good connection counts as stale") }
     if session.isKnownLost, !isClosed { health.suspect() }
     sessions[waiter.slot]?.isUnfit = true
@@ -205,6 +215,11 @@ extension World {
     place[waiter.slot] = .pool
     waiters[id]?.phase = isClosed ? .refused : .waiting
     if !isClosed { line.insert(id, at: 0) }
+  }
+
+  private var shortestLifetime: Nanoseconds {
+    let longest = scenario.settings.maxLifetime
+    return longest == .never ? .never : longest - longest / 100 * Int64(scenario.settings.lifetimeJitterPercent)
   }
 
   func polls(_ id: Int) {
@@ -261,7 +276,7 @@ extension World {
     if isStillGood == waiter.isCanceled { fail("a cancellation during a look was mistaken") }
     if !isStillGood {
       forget(id)
-    } else if random.chance(permille: 500) {
+    } else if random.chance(permille: 500) || freshAttempt[waiter.slot] != nil {
       conclude(id, core.collect(waiter.ticket, now: now))
     } else {
       requeue(id, waiter)
@@ -271,7 +286,7 @@ extension World {
 
   private func requeue(_ id: Int, _ waiter: Waiter) {
     trace.note(now, "a granted connection is doubted", waiter.slot, id)
-    let isBroken = random.chance(permille: 300)
+    let isBroken = isHosted || random.chance(permille: 300)
     if isBroken {
       sessions[waiter.slot]?.isUnfit = true
       if !isClosed { health.suspect() }
@@ -287,6 +302,7 @@ extension World {
 
   /// A connection that was granted and not collected has been idle since then.
   func takenBack(_ waiter: Waiter) {
+    if freshAttempt[waiter.slot] != nil { return freshIsTakenBack(waiter.slot) }
     place[waiter.slot] = .pool
     sessions[waiter.slot]?.seenAt = waiter.grantedAt
   }
@@ -314,11 +330,16 @@ extension World {
       if waiter.phase != .granted || index(slot) != waiter.slot { fail("collected what was not granted") }
       if place[index(slot)] != .ticket(id) { fail("collected a connection of \(place[index(slot)])") }
       uncollected.removeAll { $0 == id }
-      if let reason = sessions[index(slot)].flatMap(unfitness) { fail("hands out a connection \(reason)") }
+      checkHandedOut(index(slot))
       takesOver(index(slot))
     case .refused(let refusal): checkRefusal(refusal, waiter)
     }
     settleBooks()
+  }
+
+  private func checkHandedOut(_ slot: Int) {
+    guard freshAttempt[slot] == nil, let session = sessions[slot], let reason = unfitness(session) else { return }
+    fail("hands out a connection \(reason)")
   }
 
   private func isPending(_ id: Int, _ waiter: Waiter) {
@@ -380,6 +401,7 @@ extension World {
 
   func putBack(_ slot: Int, loan: Int) {
     guard place[slot] == .caller(loan) else { return }
+    if isHosted { return putBackHosted(slot) }
     let condition = putCondition(slot)
     trace.note(now, "put", slot, Int(condition.rawValue))
     place[slot] = .pool
@@ -401,9 +423,9 @@ extension World {
   }
 
   /// Nothing speaks against keeping this connection.
-  private func mayStay(_ slot: Int) -> Bool {
+  func mayStay(_ slot: Int) -> Bool {
     let open = core.gauges.total - core.gauges.closing
-    guard let session = sessions[slot], scenario.settings.maxLifetime == .never else { return false }
+    guard let session = sessions[slot], now < session.openedAt.after(shortestLifetime) else { return false }
     return !isClosed && !isDrained && open <= maxSize && !session.isKnownLost && session.epoch == epoch
   }
 

@@ -14,9 +14,12 @@ extension World {
   /// After every call: wake whom the core decided about, compare the books, and set the upkeep thread's clock.
   func settleBooks() {
     hearDecisions()
+    if isHosted { hearOffers() }
     checkBooks()
     checkTickets()
     checkDuties(since: now)
+    if wasTakenBack { checkFreshGranted("after a grant was taken back") }
+    wasTakenBack = false
     rearm()
   }
 
@@ -58,7 +61,7 @@ extension World {
       waiters[id]?.phase = .granted
       waiters[id]?.slot = index(slot)
       waiters[id]?.grantedAt = now
-      checkLoan(index(slot), isTry: false)
+      checkGrant(index(slot), isTry: false)
       place[index(slot)] = .ticket(id)
       if waiter.isDetached { uncollected.append(id) }
     case .refused: refused(id, waiter, ticket.pointee.refusal)
@@ -80,8 +83,12 @@ extension World {
     if (refusal == .paused) != isPaused { fail("a pause was mistaken") }
   }
 
-  /// May this connection be lent now?
-  func checkLoan(_ slot: Int, isTry: Bool) {
+  /// May this slot be granted now, as fresh or with its session?
+  func checkGrant(_ slot: Int, isTry: Bool) {
+    if slots[slot].state == .opening { grantsFresh(slot) } else { checkLoan(slot, isTry: isTry) }
+  }
+
+  private func checkLoan(_ slot: Int, isTry: Bool) {
     if isPaused || isClosed { fail("lent by a pool that is paused or closed") }
     if place[slot] != .pool { fail("lent a connection that is \(place[slot])") }
     guard let session = sessions[slot] else { return fail("lent a slot without a session") }
@@ -111,7 +118,7 @@ extension World {
     for slot in 0..<slotCount {
       let state = slots[slot].state
       if slots[slot].isCondemned, sessions[slot]?.expiredAt == nil { sessions[slot]?.expiredAt = now }
-      if !agrees(place[slot], state) { fail("slot \(slot) is \(place[slot]), the core says \(state)") }
+      if !agrees(slot, state) { fail("slot \(slot) is \(place[slot]), the core says \(state)") }
       switch state {
       case .empty: continue
       case .opening: opening += 1
@@ -120,7 +127,7 @@ extension World {
         if let session = sessions[slot], let reason = unfitness(session) { fail("keeps a connection \(reason)") }
       case .leased: lent += 1
       case .resetting, .checking, .retiring: background += 1
-      case .closing: closing += 1
+      case .closing, .stale, .ending: closing += 1
       }
       total += 1
       if state == .idle || state == .leased || state == .resetting || state == .checking { live += 1 }
@@ -137,26 +144,32 @@ extension World {
     if total > ceiling { fail("\(total) sessions, \(ceiling) allowed") }
     if (isDrained || isClosed) && idle > 0 { fail("a drained or closed pool keeps connections") }
     if core.hasMinimum != (live >= minSize) { fail("hasMinimum is wrong") }
+    if core.isEmpty != (live == 0) || core.isOpening != (opening > 0) { fail("isEmpty or isOpening is wrong") }
+    if isHosted { checkHostedBooks() }
     checkCounters(lent)
     checkNobodyWaitsInVain(idle)
   }
 
-  private func agrees(_ place: Place, _ state: SlotState) -> Bool {
-    switch place {
+  private func agrees(_ slot: Int, _ state: SlotState) -> Bool {
+    switch place[slot] {
     case .empty: state == .empty
     case .attempt: state == .opening
+    case .ticket where freshAttempt[slot] != nil: state == .opening
     case .ticket, .caller: state == .leased
     case .resetting: state == .resetting
     case .checking: state == .checking
     case .closing: state == .closing
-    case .pool: state != .empty && state != .opening && state != .leased
+    case .ending: state == .ending
+    case .pool: state != .empty && state != .opening && state != .leased && state != .ending
     }
   }
 
   private func checkCounters(_ lent: Int) {
     let counters = core.counters
     if counters.internalErrors != 0 { fail("the core met a broken invariant") }
-    compare("gets", counters.gets, tally.puts + lent)
+    // Those that were taken back before anybody saw them count too.
+    if counters.gets < UInt64(tally.puts + lent) || counters.gets < tally.gets { fail("gets went back") }
+    tally.gets = counters.gets
     compare("waits", counters.waits, tally.waits)
     // A ticket that is granted and taken back in the same round of upkeep counts as the one or the other.
     compare("ends without a loan", counters.timeouts + counters.cancels, tally.timeouts + tally.cancels)
@@ -225,6 +238,7 @@ extension World {
 
   /// From when on an attempt to connect should begin.
   private var openIsDue: Instant {
+    if isHosted { return wantsFresh && hasRoomForFresh ? health.latest : .never }
     let gauges = core.gauges
     let mayOpen =
       !isClosed && !isDrained && gauges.total < maxSize && stuck + unreached < unreachedLimit && active == 0
@@ -258,7 +272,7 @@ extension World {
   /// room. Only where the lifetime is exact the world knows when.
   func checkReplacements() {
     let longest = scenario.settings.maxLifetime
-    guard longest != .never, scenario.settings.lifetimeJitterPercent == 0 else { return }
+    guard longest != .never, scenario.settings.lifetimeJitterPercent == 0, !isHosted else { return }
     for slot in 0..<slotCount {
       guard let session = sessions[slot], !session.isExpirySeen, now >= session.openedAt + longest else { continue }
       sessions[slot]?.isExpirySeen = true

@@ -29,12 +29,16 @@ extension World {
     trace.note(now, "the last fault is over")
     isCalm = true
     server = .well
+    if isHosted { collectorComes() }
+    if isHosted, random.chance(permille: 500) { serverRestarts() }
     if isPaused { resume() }
     let isWhole = { [self] in
-      line.isEmpty && stuck == 0 && (core.hasMinimum || !canKeepMinimum) && core.gauges.inUse == 0
+      line.isEmpty && stuck == 0 && core.gauges.inUse == 0 && (opensOnGrant ? active == 0 : keepsMinimum)
     }
     settle(within: ms(90_000), "the pool does not become whole again", until: isWhole)
   }
+
+  private var keepsMinimum: Bool { core.hasMinimum || !canKeepMinimum }
 
   /// Connections can be opened faster than they expire.
   private var canKeepMinimum: Bool {
@@ -46,6 +50,8 @@ extension World {
   private func lendsAll() {
     trace.note(now, "all are lent")
     isHolding = true
+    // What is idle dies: those who wait open anew, and nobody puts anything back.
+    if isHosted { serverRestarts() }
     addTickets(maxSize)
     for _ in 0..<maxSize where violation == nil {
       get(isDetached: false, deadline: .never)
@@ -66,13 +72,14 @@ extension World {
       get(isDetached: random.chance(permille: 500), deadline: now + ms(50))
     }
     if violation == nil { shut() }
+    if isHosted { collectorComes() }
     settle(within: ms(200_000), "a closed pool does not end") { [self] in
       core.isFinished && waiters.isEmpty && sessions.allSatisfy { $0 == nil }
     }
     guard violation == nil else { return }
     if attempts.values.contains(where: { !$0.isGivenUp }) { fail("finished with attempts under way") }
     if (0..<ticketCount).contains(where: { tickets[$0].state != .free }) { fail("a ticket was lost") }
-    if core.counters.gets != UInt64(tally.puts) { fail("a loan was lost") }
+    if core.gauges.inUse != 0 { fail("a loan was lost") }
     if core.needsUpkeep(now: now) || core.nextDeadline(now: now) != .never { fail("a finished pool asks for upkeep") }
   }
 }

@@ -6,6 +6,7 @@
 extension World {
   func surprise() {
     if random.chance(permille: server == .well ? scenario.faults / 10 : 15) { changeServer() }
+    if isHosted { hostSurprises() }
     switch random.below(1000) {
     case ..<150: getTry()
     case ..<500: if line.count < scenario.maxWaiters { get(isDetached: false) }
@@ -42,7 +43,7 @@ extension World {
     if !expired.isEmpty { kill(random.pick(expired)) }
   }
 
-  private func kill(_ slot: Int) {
+  func kill(_ slot: Int) {
     guard let session = sessions[slot], !session.isDead else { return }
     trace.note(now, "a session dies", slot)
     sessions[slot]?.isDead = true
@@ -51,6 +52,7 @@ extension World {
   }
 
   func lossIsSeen(_ slot: Int, session: Int) {
+    if predecessor[slot] == session, slots[slot].state == .opening { return oldLossIsSeen(slot) }
     guard let known = sessions[slot], known.id == session, place[slot] != .closing else { return }
     trace.note(now, "a loss is seen", slot)
     sessions[slot]?.isKnownLost = true
@@ -89,6 +91,7 @@ extension World {
     (isPaused, isDrained) = (false, false)
     core.resume(now: now)
     settleBooks()
+    checkFreshGranted("after the pause")
   }
 
   func reconnect() {
@@ -119,6 +122,7 @@ extension World {
       sessions[slot] = nil
       backgroundTurn[slot] += 1
       backgroundSince[slot] = nil
+      (freshAttempt[slot], predecessor[slot]) = (nil, nil)
     }
     for ticket in 0..<ticketCount {
       tickets[ticket].startOver()
@@ -132,6 +136,7 @@ extension World {
     tally = Tally()
     health = ExpectedHealth()
     stuck = 0
+    (hasCollector, isCollectorAwake) = (false, false)
     ceiling = maxSize
     (upkeepAt, upkeepDue) = (.never, .never)
     duties = Duties()

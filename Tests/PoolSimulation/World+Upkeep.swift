@@ -36,7 +36,9 @@ extension World {
     for _ in 0..<5000 {
       if !runTask() {
         checkReplacements()
-        return settleBooks()
+        if core.needsUpkeep(now: now) { fail("the upkeep thread rests beside work") }
+        settleBooks()
+        return checkFreshGranted("by the upkeep thread")
       }
       settleBooks()
       if violation != nil { return }
@@ -93,7 +95,7 @@ extension World {
     agenda.enter(.attemptStarts(id), at: now + (random.chance(permille: 30) ? random.span(0, ms(300)) : us(30)))
   }
 
-  private func decideFate(_ attempt: inout Attempt) {
+  func decideFate(_ attempt: inout Attempt) {
     guard !isCalm else { return }
     switch server == .mixed ? random.pick([.well, .well, .refusing, .full, .wrongPassword]) : server {
     case .well, .slow, .silent, .mixed: if random.chance(permille: scenario.faults / 4) { attempt.failure = .transient }
@@ -239,6 +241,7 @@ extension World {
     trace.note(now, "close", slot)
     if place[slot] != .pool { fail("closes a connection that is \(place[slot])") }
     guard let session = sessions[slot] else { return fail("closes where there is no session") }
+    if isHosted, !session.isClosedByHost { fail("the object of slot \(slot) is not closed") }
     place[slot] = .closing
     closingSince[slot] = now
     let isSilent = !isCalm && random.chance(permille: 50)

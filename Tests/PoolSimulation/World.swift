@@ -5,14 +5,17 @@
 /// Where the world knows a slot to be. The core is never asked: what it answers is compared with this.
 enum Place: Equatable {
   case empty
+  /// It is being opened: by a connector thread, or by the caller to whom it was granted as fresh.
   case attempt(Int)
-  /// The pool's own: idle, or waiting for the upkeep thread.
+  /// The pool's own: idle, waiting for the upkeep thread, or left to be collected.
   case pool
   case ticket(Int)
   case caller(Int)
   case resetting
   case checking
   case closing
+  /// The host closes its object.
+  case ending
 }
 
 /// A session as its server and its users know it.
@@ -25,6 +28,8 @@ struct Session {
   var isDead = false
   /// The pool was told that the peer is gone.
   var isKnownLost = false
+  /// Hosted: the host has closed its object.
+  var isClosedByHost = false
   /// Put back broken, or failed a check or reset.
   var isUnfit = false
   /// Put back in a state that the next user must not see.
@@ -71,6 +76,8 @@ struct Waiter {
 
 /// What the world has counted, to be compared with the core's counters.
 struct Tally {
+  /// As the core counted them last.
+  var gets: UInt64 = 0
   var puts = 0
   var waits = 0
   var timeouts = 0
@@ -123,6 +130,15 @@ final class World {
   var backgroundTurn: [Int] = []
   var backgroundSince: [Instant?] = []
   var closingSince: [Instant] = []
+  /// Hosted: the attempt for which the slot is granted as fresh, begun or not.
+  var freshAttempt: [Int?] = []
+  /// Hosted: the last session whose object the host closed to open another one.
+  var predecessor: [Int?] = []
+  /// Hosted: somebody collects what is to be closed, and is on the way.
+  var hasCollector = false
+  var isCollectorAwake = false
+  /// Hosted: a fresh grant was taken back since this was looked at; another one is made in its place.
+  var wasTakenBack = false
   var tally = Tally()
   var lastID = 0
   var epoch = 0
@@ -179,6 +195,8 @@ final class World {
       backgroundTurn.append(0)
       backgroundSince.append(nil)
       closingSince.append(0)
+      freshAttempt.append(nil)
+      predecessor.append(nil)
     }
   }
 
@@ -243,6 +261,9 @@ final class World {
     case .looked(let id): looked(id)
     case .putsBack(let slot, let loan): putBack(slot, loan: loan)
     case .rechecks(let slot, let loan): recheck(slot, loan: loan)
+    case .hostEnds(let id): hostEnds(id)
+    case .confirms(let slot, let session): confirms(slot, session: session)
+    case .collects: collects()
     }
   }
 }

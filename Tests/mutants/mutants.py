@@ -116,7 +116,7 @@ MUTANTS = [
     Mutant(
         "closing-connections-count-as-surplus",
         RELEASE,
-        "total > settings.maxSize && total &- toClose &- closing.count > settings.maxSize",
+        "total > settings.maxSize && total &- going > settings.maxSize",
         "total > settings.maxSize",
     ),
     Mutant(
@@ -150,8 +150,8 @@ MUTANTS = [
     Mutant(
         "a-drain-keeps-the-idle",
         LIFECYCLE,
-        "    owed = 0\n    updateGate()\n    closeFree(replace: false)\n  }\n\n  /// Renews",
-        "    owed = 0\n    updateGate()\n  }\n\n  /// Renews",
+        "    withdrawOffers()\n    closeFree(replace: false)\n  }\n\n  /// Renews",
+        "    withdrawOffers()\n  }\n\n  /// Renews",
     ),
     Mutant("reconnect-keeps-the-idle", LIFECYCLE, "    closeFree(replace: true)\n", ""),
     Mutant("an-expired-one-is-kept", UPKEEP, "      if !isAtGraceEnd, !isClosed", "      if !isClosed"),
@@ -166,15 +166,15 @@ MUTANTS = [
     Mutant(
         "a-drained-pool-replaces-what-expires",
         UPKEEP,
-        "!isAtGraceEnd, !isClosed, !isDrained, canOpen",
-        "!isAtGraceEnd, canOpen",
+        "!isAtGraceEnd, !isClosed, !isDrained, !settings.isHosted, canOpen",
+        "!isAtGraceEnd, !settings.isHosted, canOpen",
     ),
     # What is granted and collected later
     Mutant(
         "a-stale-grant-is-collected",
         ACQUIRE,
-        "let slot = ticket.pointee.slot, isStale(slot, now: now) {",
-        "let slot = ticket.pointee.slot, isStale(slot, now: .min) && leased < 0 {",
+        "} else if isStale(slot, now: now) {",
+        "} else if isStale(slot, now: .min) && leased < 0 {",
     ),
     Mutant(
         "a-lost-grant-is-collected",

@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,6 +49,9 @@ void pool_cancel_restore(int state);
 
 /* The device and inode behind a descriptor: 0, or -1 with errno. Async-signal-safe. */
 int pool_identity(int fd, uint64_t *device, uint64_t *inode);
+
+/* Whether the descriptor is an open socket. */
+bool pool_is_socket(int fd);
 
 /* dup3(null, fd, O_CLOEXEC). Async-signal-safe. */
 void pool_replace(int fd, int null);

@@ -24,6 +24,8 @@ from ctypes import (
     memmove,
     sizeof,
 )
+from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,20 @@ class Ticket(c_uint64):
 
     __slots__ = ()
 
+
+class Token(Pointer):
+    """What pool_get() of a hosted pool returns; no address but a number: a slot, a generation and flags."""
+
+    __slots__ = ()
+
+    value: Any
+
+
+TOKEN_FRESH = 1
+TOKEN_SLOT = 0xFFFFFF00
+# Answers of pool_put().
+CLOSE = 1
+COLLECT = 2
 
 LogFunction = CFUNCTYPE(None, c_void_p, c_int, c_char_p)
 ConfigureFunction = CFUNCTYPE(c_int, c_void_p, c_void_p)
@@ -91,6 +107,8 @@ class Options(Structure):
         ("queue_mode", c_int),
         ("leak_threshold_ms", c_int),
         ("exact_times", c_int),
+        ("background_open", c_int),
+        ("reserved", c_int),
     )
 
 
@@ -229,6 +247,10 @@ pause = _declare(_held, "pool_pause", c_int, (_handle,), _zero)
 resume = _declare(_held, "pool_resume", c_int, (_handle,), _zero)
 drain = _declare(_released, "pool_drain", c_int, (_handle, c_int), _zero)
 reconnect = _declare(_released, "pool_reconnect", c_int, (_handle,), _zero)
+create_hosted = _declare(_released, "pool_create_hosted", c_void_p, (POINTER(Options),), _not_null)
+adopt = _declare(_held, "pool_adopt", c_int, (_handle, c_void_p, c_int), _zero)
+fail = _declare(_held, "pool_fail", c_int, (_handle, c_void_p, c_char_p, c_char_p))
+collect = _declare(_released, "pool_collect", c_int, (_handle, POINTER(c_void_p), c_int, c_int))
 stats = _declare(_held, "pool_stats", c_int, (_handle, POINTER(Stats)), _zero)
 errcode = _declare(_held, "pool_errcode", c_int, ())
 errmsg = _declare(_held, "pool_errmsg", c_char_p, ())
@@ -245,6 +267,29 @@ def lend_as(live: type[Pointer], plain: type[Pointer]) -> None:
     global _plain_loan
     get.restype = get_wait.restype = live
     _plain_loan = plain
+
+
+def _token_or_pending(result: Any, _function: Any, _arguments: Any) -> Any:
+    if result:
+        return result
+    code = errcode()
+    if code == PENDING:
+        return None
+    raise failure(code)
+
+
+def hosted_calls(handle: int, token: type[Token]) -> tuple[Any, Any, Any]:
+    """For a hosted pool: an endless iterator, each step of which is a pool_get(handle, 0); pool_get_wait; and a
+    `put(token)`. The tokens are of the given class.
+
+    No types of arguments are declared for the first and the last, which halves the price of a call: arguments must be
+    ctypes objects, or ints that fit a C int, which the calling convention widens.
+    """
+    get = _held["pool_get"]
+    get.restype = token
+    get_wait_of_tokens = _declare(_released, get_wait.__name__, token, get_wait.argtypes, _token_or_pending)
+    argument = handle if handle <= INT_MAX else Pointer(handle)
+    return map(get, repeat(argument), repeat(0)), get_wait_of_tokens, partial(_held["pool_put"], argument)
 
 
 def _check_version() -> str:
@@ -277,6 +322,19 @@ def read_stats(handle: int) -> Stats:
 
 def start(handle: int, timeout_ms: int, ticket: Ticket) -> None:
     get_start(handle, timeout_ms, byref(ticket))
+
+
+_COLLECT_AT_ONCE = 64
+
+
+def collect_now(handle: int) -> list[Token]:
+    """What there is to be closed at once, or a part of it."""
+    tokens = (c_void_p * _COLLECT_AT_ONCE)()
+    found = collect(handle, tokens, _COLLECT_AT_ONCE, 0)
+    return [Token(tokens[i]) for i in range(max(0, found))]
+
+
+NO_TOKEN = Token(None)
 
 
 def write_text(address: int, content: bytes) -> None:
