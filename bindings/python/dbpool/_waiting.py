@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from typing import Callable
+from typing import Any, Callable
 
 from . import _lib
 from .errors import Canceled, ConnectError, PoolTimeout
@@ -19,6 +19,7 @@ SLICE_MS = 100
 FIRST_SLEEP, LONGEST_SLEEP = 0.001, 0.02
 
 Sleep = Callable[[float], object]
+GetWait = Callable[[int, int, int], Any]
 
 
 def cooperative_sleep() -> Sleep | None:
@@ -36,31 +37,37 @@ def _on_main_thread() -> bool:
 
 def borrow(handle: int, timeout_ms: int) -> Loan:
     """Waits in the pool's queue. Whatever ends it, a connection granted meanwhile is not lost."""
+    loan: Loan = borrow_by(_lib.get_wait, handle, timeout_ms)
+    return loan
+
+
+def borrow_by(get_wait: GetWait, handle: int, timeout_ms: int) -> Any:
+    """As `borrow`, for another declaration of pool_get_wait() with a result of its own."""
     ticket = _lib.Ticket()
     try:
         _lib.start(handle, timeout_ms, ticket)
-        return _collect(handle, ticket.value)
+        return _collect(handle, ticket.value, get_wait)
     except BaseException:
         if ticket.value:
             _lib.get_cancel(handle, ticket.value)  # refused when the ticket has ended
         raise
 
 
-def _collect(handle: int, ticket: int) -> Loan:
+def _collect(handle: int, ticket: int, get_wait: GetWait) -> Any:
     sleep = cooperative_sleep()
     if sleep is not None:
-        return _collect_between_sleeps(handle, ticket, sleep)
+        return _collect_between_sleeps(handle, ticket, get_wait, sleep)
     wait_ms = SLICE_MS if _on_main_thread() else _lib.TIMEOUT_INFINITE
     while True:
-        loan: Loan | None = _lib.get_wait(handle, ticket, wait_ms)
+        loan = get_wait(handle, ticket, wait_ms)
         if loan is not None:
             return loan
 
 
-def _collect_between_sleeps(handle: int, ticket: int, sleep: Sleep) -> Loan:
+def _collect_between_sleeps(handle: int, ticket: int, get_wait: GetWait, sleep: Sleep) -> Any:
     pause = FIRST_SLEEP
     while True:
-        loan: Loan | None = _lib.get_wait(handle, ticket, 0)
+        loan = get_wait(handle, ticket, 0)
         if loan is not None:
             return loan
         sleep(pause)

@@ -14,6 +14,8 @@ BUILT_LIBRARY = PROJECT / "build" / "lib" / "libdbpool.so.0"
 
 if "DBPOOL_LIBRARY" not in os.environ and BUILT_LIBRARY.exists():
     os.environ["DBPOOL_LIBRARY"] = str(BUILT_LIBRARY)
+# Hypothesis keeps what it found, and writes it into the current folder otherwise.
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(PROJECT / "build" / "hypothesis"))
 # The programs that tests start find the same package and helpers.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(PACKAGE), str(PACKAGE / "tests")])
 sys.path[:0] = [str(PACKAGE), str(PACKAGE / "tests")]

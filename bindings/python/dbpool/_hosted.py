@@ -1,0 +1,413 @@
+"""A pool of connection objects that a Python driver makes: the library's hosted pool, with the objects by slot.
+
+It knows no driver. What opens, watches and closes the objects is a `Driver`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from typing import Any, Callable, NoReturn
+
+from . import _collector, _lib, _process, _stats, _waiting
+from ._deadline import Deadline
+from ._driver import Driver, is_permanent
+from ._stats import PoolStats
+from ._values import Duration, c_text, choice, integer, milliseconds
+from .errors import ConnectError, Error, ForkedConnection, PoolClosed, PoolPaused, PoolTimeout
+
+_logger = logging.getLogger("dbpool.pool")
+
+_NEVER = 0
+# Of a token: its slot, and the flags that make its object unfit to be lent as it is. Objects are kept by slot, with
+# no flag, so that one look-up finds both what is lent and that it may be.
+SLOT = _lib.TOKEN_SLOT
+SLOT_AND_FLAGS = _lib.TOKEN_SLOT | _lib.TOKEN_FRESH
+TOKEN = _lib.Token
+# A wait without a deadline looks for lost loans after this time. Looks take at most one part in so many of the time.
+_LOOK_AFTER_MS = 30_000
+_LOOK_SHARE = 20
+# A slot counts until the server has closed its end, or a second.
+_CLOSING_MS = 1100
+
+_pools: weakref.WeakValueDictionary[int, HostedPool] = weakref.WeakValueDictionary()
+# What a forked child inherited: never freed, and so never closed.
+_graveyard: list[object] = []
+
+
+class HostedPool:
+    """A pool of objects. Durations are seconds, or texts such as "30m"; every method may be called by every thread.
+
+    In a forked child it starts empty, and what was lent before is forgotten there.
+
+    `acquire` and `release` lose no slot, whatever exception cuts them off, or their callers. To those for whom they are
+    too dear, `handle`, `objects` (the idle ones, by slot), `token(value)`, `acquire_slowly`, `answered` and `lost` are
+    what they are made of.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        *,
+        name: str | None = None,
+        min_size: int = 0,
+        max_size: int = 10,
+        max_waiting: int = 0,
+        acquire_timeout: Duration | None = 30,
+        max_lifetime: Duration | None = 1800,
+        idle_timeout: Duration | None = 600,
+        queue_mode: str = "lifo",
+        connect_concurrency: int = 0,
+    ) -> None:
+        self._closed = True
+        self._driver = driver
+        self._name = name
+        self._timeout_ms = _limit(acquire_timeout, "acquire_timeout", _lib.TIMEOUT_INFINITE)
+        options = _lib.new_options()
+        options.name = None if name is None else c_text(name, "name")
+        options.min_size = integer(min_size, "min_size")
+        options.max_size = integer(max_size, "max_size")
+        options.max_waiting = integer(max_waiting, "max_waiting")
+        options.acquire_timeout_ms = self._timeout_ms
+        options.max_lifetime_ms = _limit(max_lifetime, "max_lifetime", _NEVER)
+        options.idle_timeout_ms = _limit(idle_timeout, "idle_timeout", _NEVER)
+        options.queue_mode = choice(queue_mode, "queue_mode", _lib.QUEUE_MODES)
+        options.connect_concurrency = integer(connect_concurrency, "connect_concurrency")
+        self.objects: dict[int, Any] = {}
+        # What finalizers have to say: they must not log.
+        self.reports: deque[str] = deque()
+        self._start_counting()
+        self._pid = _process.pid
+        self.handle = _lib.create_hosted(options)
+        self.token = _live_token(self)
+        self._tries, self._get_wait, self._put = _lib.hosted_calls(self.handle, self.token)
+        self._closed = False
+        _pools[id(self)] = self
+
+    def _start_counting(self) -> None:
+        self._retries = 0
+        self._retries_lock = threading.RLock()  # a signal handler may use the pool
+        self._collecting = _collector.original("_thread", "RLock")()
+
+    def _start_in_child(self) -> None:
+        _graveyard.append(self.objects)
+        self.objects = {}
+        self.reports.clear()
+        self._start_counting()
+        self._pid = _process.pid
+
+    # ------------------------------------------------------------------------------------------------ borrowing
+
+    def acquire(self, timeout: Duration | None = None) -> tuple[_lib.Token, Any]:
+        """Borrow: `(token, connection)`. The pool holds neither while they are lent: a token that is dropped ends the
+        loan. Keep it beside the connection, or in it.
+
+        timeout: None = acquire_timeout; 0 = only what is there at once, or can be opened; math.inf = no deadline. A
+        connect that failed for a time is tried again until the deadline, then the driver's error is raised; one that
+        will not go away is raised at once. Errors of the pool: `driver.failure(error)`.
+        """
+        for token in self._tries:  # noqa: B007 - the call and the name in one step: nothing comes in between
+            break
+        if token:
+            connection = self.objects.pop(token.value & SLOT_AND_FLAGS, None)
+            if connection is not None:
+                return token, connection
+        return self.acquire_slowly(token, timeout)
+
+    def acquire_slowly(self, token: _lib.Token, timeout: Duration | None = None) -> tuple[_lib.Token, Any]:
+        """What `acquire` does with a token that is null or fresh."""
+        if self.reports:
+            self.report()
+        timeout_ms = self._timeout_ms
+        if timeout is not None:
+            timeout_ms = milliseconds(timeout, "timeout", infinite=_lib.TIMEOUT_INFINITE)
+        deadline = Deadline(timeout_ms)
+        failed: Exception | None = None
+        try:
+            while True:
+                if not token:
+                    token = self._wait(deadline, failed)
+                connection = self.objects.pop(token.value & SLOT_AND_FLAGS, None)
+                if connection is not None:
+                    return token, connection
+                if not token.value & _lib.TOKEN_FRESH:
+                    # Its object was taken away by a late put of a loan that had ended: it is closed, or will be.
+                    _lib.discard(self.handle, token)
+                    token = next(self._tries)
+                    continue
+                try:
+                    return token, self._open(token, deadline.seconds_left())
+                except Exception as error:
+                    if not self._may_try_again(token, error) or deadline.is_over():
+                        raise
+                    failed, token = error, _lib.NO_TOKEN
+        finally:
+            failed = None  # its traceback has this frame
+
+    def release(self, token: _lib.Token, connection: Any) -> None:
+        """Give back an idle connection, out of any transaction; closed here when the pool says so, or is closed.
+        A loan from before a fork: nothing is done. Raises driver.failure(NotLeased) when given back before."""
+        self.objects[token.value & SLOT] = connection  # before the put: then it is the next borrower's
+        code = self._put(token)
+        if code:
+            self.answered(token, code)
+        token.__class__ = TOKEN
+
+    def discard(self, token: _lib.Token, connection: Any) -> None:
+        """Give back a broken connection: it is closed here. As `release`."""
+        code = _lib.discard(self.handle, token)
+        if code:
+            self._refused(code)
+        else:
+            self._driver.close(connection)
+        token.__class__ = TOKEN
+
+    def answered(self, token: _lib.Token, code: int) -> None:
+        """Does what the library answered to a put."""
+        if code == ForkedConnection.code:
+            _graveyard.append(self.objects.pop(token.value & SLOT, None))
+        elif code < 0:
+            self._refused(code)
+        elif code & _lib.CLOSE:
+            self._close_object(token)
+
+    def _refused(self, code: int) -> None:
+        if code != ForkedConnection.code:
+            raise self._driver.failure(_lib.failure(code))
+
+    def _close_object(self, token: _lib.Token) -> None:
+        connection = self.objects.pop(token.value & SLOT, None)
+        if connection is not None:
+            self._driver.close(connection)
+        _lib.discard(self.handle, token)
+
+    def lost(self, token: _lib.Token) -> None:
+        """Of a token that is garbage: ends the loan, unless it has ended. Runs in finalizers, so it must not wait."""
+        connection = self.objects.get(token.value & SLOT)
+        if _lib.discard(self.handle, token) == 0:
+            self.reports.append("a connection was dropped, not given back")
+            if connection is not None:
+                self._driver.close(connection)
+
+    def report(self) -> None:
+        """Logs what finalizers had to say."""
+        while self.reports:
+            with contextlib.suppress(IndexError):  # another thread was quicker
+                _logger.warning("%s: %s", self.label, self.reports.popleft())
+
+    # -------------------------------------------------------------------------------------------- waiting, opening
+
+    def _wait(self, deadline: Deadline, failed: Exception | None) -> _lib.Token:
+        """The next grant. What the driver said when this caller's own connect failed counts for more than what the
+        library knows."""
+        if deadline.is_over():
+            raise failed or self._driver.failure(_lib.failure())
+        try:
+            self._count_retry()
+            return self._queue(deadline)
+        except (PoolTimeout, ConnectError) as error:
+            raise failed or self._driver.failure(error) from None
+        except Error as error:
+            raise self._driver.failure(error) from None
+
+    def _queue(self, deadline: Deadline) -> _lib.Token:
+        left_ms = deadline.left_ms()
+        if left_ms == _lib.TIMEOUT_INFINITE:
+            return self._queue_without_end()
+        try:
+            return self._borrow(left_ms)
+        except PoolTimeout:
+            if not self._finds_garbage():
+                raise
+        self._count_retry()
+        return self._borrow(_CLOSING_MS)
+
+    def _queue_without_end(self) -> _lib.Token:
+        while True:
+            try:
+                return self._borrow(_LOOK_AFTER_MS)
+            except (PoolTimeout, ConnectError, PoolPaused):
+                self._finds_garbage()
+                self._count_retry()
+
+    def _borrow(self, wait_ms: int) -> _lib.Token:
+        token: _lib.Token = _waiting.borrow_by(self._get_wait, self.handle, wait_ms)
+        return token
+
+    def _finds_garbage(self) -> bool:
+        """Whether there were loans that are garbage, in a cycle. Their slots come free when the server has closed its
+        end."""
+        self.report()
+        _collect_garbage()
+        return bool(self.reports)
+
+    def _count_retry(self) -> None:
+        with self._retries_lock:
+            self._retries += 1
+
+    def _open(self, token: _lib.Token, seconds: float | None) -> Any:
+        _collector.watch(self)
+        before = self.objects.pop(token.value & SLOT, None)
+        if before is not None:
+            self._driver.close(before)
+        connection = None
+        try:
+            connection = self._driver.connect(seconds)
+            self._adopt(token, self._driver.fileno(connection))
+        except BaseException as error:
+            if connection is not None:
+                self._driver.close(connection)
+            if not isinstance(error, Exception):
+                _lib.discard(self.handle, token)
+            raise
+        return connection
+
+    def _adopt(self, token: _lib.Token, descriptor: int) -> None:
+        try:
+            _lib.adopt(self.handle, token, descriptor)
+        except Error as error:
+            raise self._driver.failure(error) from None
+
+    def _may_try_again(self, token: _lib.Token, error: Exception) -> bool:
+        """Gives back the slot of a connection that could not be opened."""
+        sqlstate = self._driver.sqlstate(error)
+        _lib.fail(self.handle, token, _encoded(sqlstate), _encoded(self._driver.message(error)))
+        token.__class__ = TOKEN
+        return isinstance(error, self._driver.transient) and not is_permanent(sqlstate)
+
+    # ---------------------------------------------------------------------------------------------- life of a pool
+
+    def resize(self, min_size: int, max_size: int) -> None:
+        """New limits; idle connections above max_size close now, lent ones when they are given back."""
+        _lib.resize(self.handle, integer(min_size, "min_size"), integer(max_size, "max_size"))
+        self.collect()
+
+    def reconnect(self) -> None:
+        """All connections are renewed: idle ones now, lent ones when they are given back."""
+        _lib.reconnect(self.handle)
+        self.collect()
+
+    def drain(self, timeout: Duration = 30) -> None:
+        """Pause, close what is idle or is given back, wait until none is left. Raises PoolTimeout, Canceled."""
+        _waiting.drained(self.handle, milliseconds(timeout, "timeout", infinite=_lib.TIMEOUT_INFINITE))
+
+    def pause(self) -> None:
+        """From now on acquires queue until their deadline. Loans go on."""
+        _lib.pause(self.handle)
+
+    def resume(self) -> None:
+        """End a pause or drain."""
+        _lib.resume(self.handle)
+
+    def close(self) -> None:
+        """Idle connections are closed before this returns, lent ones when they are given back."""
+        self._closed = True
+        with contextlib.suppress(PoolClosed):
+            _lib.close(self.handle)
+        self.collect()
+
+    def is_lending(self) -> bool:
+        return not self._closed and self.stats().in_use > 0
+
+    def collect(self) -> int:
+        """Closes the idle objects that the library wants closed; how many there were."""
+        found = 0
+        with self._collecting:  # so that `close` returns when all are closed
+            while tokens := _lib.collect_now(self.handle):
+                for token in tokens:
+                    self._close_object(token)
+                found += len(tokens)
+        return found
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True) and self._pid == os.getpid() and not sys.is_finalizing():
+            self.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    @property
+    def name(self) -> str | None:
+        """The name that was given."""
+        return self._name
+
+    @property
+    def label(self) -> str:
+        """For the log."""
+        return "pool" if self._name is None else f"pool {self._name!r}"
+
+    def stats(self) -> PoolStats:
+        """Counts and times. Raises PoolClosed."""
+        if self._closed:
+            raise _lib.local_failure(PoolClosed, "there are no statistics any more")
+        return _stats.read(self.handle, self._retries)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a pool is not to be copied or pickled: share it between threads, make one in each process")
+
+    def __repr__(self) -> str:
+        return f"<dbpool.HostedPool {self.counts()}>"
+
+    def counts(self) -> str:
+        """The name and the gauges, for a repr."""
+        name = "" if self._name is None else f"{self._name!r} "
+        try:
+            now = self.stats()
+        except Error:
+            return f"{name}closed"
+        return f"{name}idle={now.idle} in_use={now.in_use} waiting={now.waiting} total={now.total} max={now.max_size}"
+
+
+_next_look = 0.0
+
+
+def _collect_garbage() -> None:
+    """Not all the time, however many waits fail: it stops all threads."""
+    global _next_look
+    start = time.monotonic()
+    if start >= _next_look:
+        gc.collect()
+        _next_look = start + _LOOK_SHARE * (time.monotonic() - start)
+
+
+def _live_token(pool: HostedPool) -> type[_lib.Token]:
+    """The class of the pool's tokens. It has a finalizer, so that no loan is lost, and knows the pool by itself, so
+    that nothing has to be told to a token. `release` makes a plain one of it: Python swallows the exception of a signal
+    handler that happens to run in a finalizer, so they are for the lost only."""
+    reference = weakref.ref(pool)
+
+    class LiveToken(_lib.Token):
+        __slots__ = ()
+
+        def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+            pool = None if is_finalizing() or not self else reference()
+            if pool is not None:
+                pool.lost(self)
+
+    return LiveToken
+
+
+def _after_fork_in_child() -> None:
+    for pool in list(_pools.values()):
+        pool._start_in_child()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _encoded(text: str | None) -> bytes | None:
+    return None if text is None else text.encode("utf-8", "replace")
+
+
+def _limit(value: Duration | None, field: str, none: int) -> int:
+    """A duration that may be absent."""
+    return none if value is None else milliseconds(value, field, infinite=none)

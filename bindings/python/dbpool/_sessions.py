@@ -1,0 +1,351 @@
+"""What the pools of the two drivers have in common: loans with an owner, the state that is restored between them."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import math
+import os
+import time
+import weakref
+from typing import Any, Callable, ClassVar, NoReturn, Protocol
+
+from . import _lib, _process, errors
+from ._driver import Driver
+from ._hosted import HostedPool
+from ._owners import Borrower
+from ._refusing import parked_class, refuse_cursor
+from ._stats import PoolStats
+from ._values import Duration, milliseconds
+
+_logger = logging.getLogger("dbpool.pool")
+
+# libpq's, the same in both drivers.
+IDLE, ACTIVE, IN_TRANSACTION, IN_ERROR, UNKNOWN = range(5)
+
+_FOR_EVER_MS = 10**15
+
+RESETS = {"rollback": None, "discard_all": "DISCARD ALL"}
+
+
+class Session:
+    """What a pool notes of a connection, in its attribute `_session`."""
+
+    __slots__ = ("borrower", "cursors", "has_named_cursor", "loan", "pid", "reclaimed", "state")
+
+    def __init__(self) -> None:
+        # The token of the loan: whoever takes it out ends the loan.
+        self.loan: list[Any] = []
+        self.cursors: set[Any] = set()
+        self.has_named_cursor = False
+        self.borrower: Borrower | None = None
+        self.pid = _process.pid
+        # It came back by itself, and is as its borrower left it.
+        self.reclaimed = False
+        # As it was before its first loan.
+        self.state: Any = None
+
+
+class SessionDriver(Driver, Protocol):
+    """What a pool of sessions needs to know of a driver beyond what HostedPool does."""
+
+    @property
+    def lent(self) -> type[Any]:
+        """The class of its connections."""
+
+    @property
+    def error(self) -> type[Exception]:
+        """The base of its errors."""
+
+    @property
+    def interface_error(self) -> type[Exception]:
+        """For what is used and must not be."""
+
+    def status(self, connection: Any) -> int:
+        """That of the transaction, as libpq knows it; UNKNOWN also for what cannot be used again."""
+
+    def restore(self, connection: Any, state: Any) -> None:
+        """Client-side state as it was before the first loan; no round trip where nothing differs."""
+
+    def run(self, connection: Any, sql: str) -> None:
+        """Executes outside of a transaction."""
+
+
+class SessionPool:
+    """See `getconn` and `putconn`. Durations are seconds, or texts such as "30m".
+
+    Every method may be called by every thread, and in a forked child too: there the pool starts empty.
+    """
+
+    # Read by psycopg: the connection's close() closes.
+    close_returns: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        driver: SessionDriver,
+        *,
+        test_query: str | None,
+        reset: str,
+        name: str | None,
+        min_size: int,
+        max_size: int,
+        timeout: Duration | None,
+        max_lifetime: Duration | None,
+        max_idle: Duration | None,
+    ) -> None:
+        self._driver = driver
+        self._test_query = test_query
+        self._reset_query = RESETS.get(reset, reset)
+        self._timeout = timeout
+        self._parked = parked_class(driver.lent, driver.interface_error)
+        try:
+            self._hosted = HostedPool(
+                driver,
+                name=name,
+                min_size=min_size,
+                max_size=max_size,
+                acquire_timeout=timeout,
+                max_lifetime=max_lifetime,
+                idle_timeout=max_idle,
+            )
+        except errors.Error as error:
+            raise driver.failure(error) from None
+
+    # ------------------------------------------------------------------------------------------------ borrowing
+
+    def getconn(self, timeout: Duration | None = None, owner: object | None = None) -> Any:
+        """Borrow a connection, out of any transaction and with the state that it had when it was new.
+
+        Args:
+            timeout: how long to wait when all are in use. None = the pool's, 0 = not at all, math.inf = without end.
+            owner: the object that holds the loan. When it is garbage, or the calling thread has ended, the loan ends
+                by itself, and a warning is logged. The end of the thread does not count if `owner.keeps_loan` is true
+                then. A loan also ends by itself when the connection is garbage.
+
+        Raises: the driver's error of a connect that failed, or its OperationalError (PoolTimeout, ConnectError,
+            PoolPaused, ...) or InterfaceError (PoolClosed) with `code`.
+        """
+        deadline: float | None = None
+        unfit = 0
+        while True:
+            connection = self._lend(timeout, owner)
+            try:
+                error = self._unfitness(connection)
+            except BaseException:
+                self.discard(connection)
+                raise
+            if error is None:
+                return connection
+            self.discard(connection)
+            unfit += 1
+            if unfit > self.stats().max_size:
+                raise error
+            timeout, deadline = self._left(timeout, deadline)
+
+    def _left(self, timeout: Duration | None, deadline: float | None) -> tuple[Duration, float]:
+        """The rest of the timeout. A connection that was no use has taken next to nothing of it yet."""
+        now = time.monotonic()
+        if deadline is None:
+            deadline = now + self._seconds(timeout)
+        return max(0.0, deadline - now), deadline
+
+    def _lend(self, timeout: Duration | None, owner: object | None) -> Any:
+        hosted = self._hosted
+        if hosted.reports:
+            hosted.report()
+        try:
+            token, connection = hosted.acquire(timeout)
+        except errors.PoolTimeout as error:
+            raise self._exhausted(error, timeout) from None
+        session: Session = connection._session
+        session.pid = _process.pid
+        session.loan.append(token)
+        connection.__class__ = self._driver.lent
+        connection._pool = self
+        if owner is not None:
+            session.borrower = Borrower(connection, token, owner)
+        return connection
+
+    def _exhausted(self, error: errors.PoolTimeout, timeout: Duration | None) -> Exception:
+        if self._seconds(timeout) == 0:
+            return type(error)("connection pool exhausted")
+        return error
+
+    def _seconds(self, timeout: Duration | None) -> float:
+        wanted = self._timeout if timeout is None else timeout
+        return math.inf if wanted is None else milliseconds(wanted, "timeout", infinite=_FOR_EVER_MS) / 1000
+
+    def _unfitness(self, connection: Any) -> Exception | None:
+        """Why the connection is not to be handed out."""
+        session: Session = connection._session
+        try:
+            if session.reclaimed:
+                session.reclaimed = False
+                if not self._reset(connection, session):
+                    return self._driver.interface_error("the connection came back unusable")
+            if self._test_query is not None:
+                self._driver.run(connection, self._test_query)
+        except self._driver.error as error:
+            return error
+        return None
+
+    # --------------------------------------------------------------------------------------------- giving back
+
+    def putconn(self, connection: Any) -> None:
+        """Give a connection back, in any state: an open transaction is rolled back; one that cannot be used again is
+        closed. A loan from before a fork: nothing is done, it is the parent's.
+
+        Raises: the driver's InterfaceError, as NotLeased: given back before; as ForeignConnection: of another pool.
+        """
+        token = self._end_loan(connection)
+        if token is None:
+            return
+        try:
+            is_fit = self._reset(connection, connection._session)
+        except BaseException as error:
+            self._hosted.discard(token, connection)
+            if not isinstance(error, self._driver.error):
+                raise
+            _logger.info("%s: a connection was closed, its reset failed: %s", self._hosted.label, type(error).__name__)
+            return
+        if is_fit:
+            self._park(token, connection)
+        else:
+            self._hosted.discard(token, connection)
+
+    def discard(self, connection: Any) -> None:
+        """Give back a connection that is broken or unfit: it is closed. Raises as `putconn`."""
+        token = self._end_loan(connection)
+        if token is not None:
+            self._hosted.discard(token, connection)
+
+    def _end_loan(self, connection: Any) -> Any:
+        """The token, which only one caller gets; None in a forked child."""
+        session = getattr(connection, "_session", None)
+        if not isinstance(session, Session):
+            self._fail(errors.ForeignConnection, "not a connection of a pool")
+        if session.pid != _process.pid:
+            return None
+        pool = connection._pool
+        if pool is not self and pool is not None:
+            self._fail(errors.ForeignConnection, "the connection belongs to another pool")
+        try:
+            token = session.loan.pop()
+        except IndexError:
+            self._fail(errors.NotLeased, "this connection was given back before")
+        borrower, session.borrower = session.borrower, None
+        if borrower is not None:
+            borrower.end()
+        return token
+
+    def _fail(self, kind: type[errors.Error], detail: str) -> NoReturn:
+        raise self._driver.failure(_lib.local_failure(kind, detail))
+
+    def _reset(self, connection: Any, session: Session) -> bool:
+        """Whether the connection is as it was before its first loan."""
+        driver = self._driver
+        status = driver.status(connection)
+        if status in (ACTIVE, UNKNOWN):
+            return False
+        if status != IDLE:
+            connection.rollback()
+            if driver.status(connection) != IDLE:
+                driver.run(connection, "ROLLBACK")  # begun by a BEGIN that the driver has not seen
+        driver.restore(connection, session.state)
+        if session.has_named_cursor:
+            session.has_named_cursor = False
+            driver.run(connection, "CLOSE ALL")
+        if self._reset_query is not None:
+            driver.run(connection, self._reset_query)
+        return driver.status(connection) == IDLE
+
+    def _park(self, token: Any, connection: Any) -> None:
+        session: Session = connection._session
+        if session.cursors:
+            cursors, session.cursors = session.cursors, set()
+            for reference in list(cursors):
+                refuse_cursor(reference(), self._driver.interface_error)
+        connection._pool = None
+        connection.__class__ = self._parked
+        self._hosted.release(token, connection)
+
+    def reclaim(self, connection: Any, token: Any, reason: str) -> None:
+        """Ends the loan of a borrower that is gone. Runs in finalizers: it must not wait, nor log."""
+        session: Session = connection._session
+        if session.pid != os.getpid():  # at a fork, before _process knows
+            return
+        try:
+            session.loan.remove(token)
+        except ValueError:
+            return  # given back meanwhile
+        session.borrower = None
+        self._hosted.reports.append(f"a connection was not given back: {reason}")
+        # An open transaction is not to wait for the next borrower: the server ends it with the session.
+        if self._driver.status(connection) == IDLE:
+            session.reclaimed = True
+            self._park(token, connection)
+        else:
+            self._hosted.discard(token, connection)
+
+    def guard(self, cursor: Any) -> None:
+        """For cursors that the connection's `cursor` did not make."""
+        watch_cursor(cursor.connection, cursor, is_named=True)
+
+    # ---------------------------------------------------------------------------------------------- life of a pool
+
+    def resize(self, min_size: int, max_size: int) -> None:
+        """New limits; idle connections above max_size close now, lent ones when they are given back."""
+        self._translated(self._hosted.resize, min_size, max_size)
+
+    def reconnect(self) -> None:
+        """All connections are renewed: idle ones now, lent ones when they are given back."""
+        self._translated(self._hosted.reconnect)
+
+    def pause(self) -> None:
+        """From now on getconns queue until their deadline, then raise PoolPaused. Loans go on."""
+        self._translated(self._hosted.pause)
+
+    def resume(self) -> None:
+        """End a pause, and serve those who wait."""
+        self._translated(self._hosted.resume)
+
+    def close(self) -> None:
+        """Idle connections are closed now, lent ones when they are given back. Who waits gets PoolClosed."""
+        if self._hosted.is_lending():
+            gc.collect()  # owners that are garbage, in a cycle
+        self._hosted.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._hosted.closed
+
+    @property
+    def name(self) -> str | None:
+        """The name that was given."""
+        return self._hosted.name
+
+    def stats(self) -> PoolStats:
+        """Counts and times. Raises PoolClosed."""
+        found: PoolStats = self._translated(self._hosted.stats)
+        return found
+
+    def _translated(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return call(*arguments)
+        except errors.Error as error:
+            raise self._driver.failure(error) from None
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a pool is not to be copied or pickled: share it between threads, make one in each process")
+
+    def __repr__(self) -> str:
+        return f"<dbpool.{type(self).__name__} {self._hosted.counts()}>"
+
+
+def watch_cursor(connection: Any, cursor: Any, is_named: bool) -> None:
+    """At the end of the loan the cursor is refused, and what the server keeps for it is closed."""
+    session: Session = connection._session
+    if is_named:
+        session.has_named_cursor = True
+    session.cursors.add(weakref.ref(cursor, session.cursors.discard))

@@ -1,0 +1,173 @@
+"""Psycopg2Pool: what is psycopg2's own."""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+
+import pytest
+from drivers import driver_pool, pid, value
+
+import dbpool
+
+psycopg2 = pytest.importorskip("psycopg2")
+from psycopg2 import extensions, extras, sql  # noqa: E402
+
+
+@pytest.fixture
+def make():
+    pools = []
+
+    def make(kwargs=None, **options):
+        pools.append(driver_pool("psycopg2")(kwargs or {}, **{"max_size": 1, "timeout": 10, **options}))
+        return pools[-1]
+
+    yield make
+    for pool in pools:
+        pool.close()
+
+
+@contextlib.contextmanager
+def lent(pool):
+    connection = pool.getconn()
+    try:
+        yield connection
+    finally:
+        pool.putconn(connection)
+
+
+def test_everything_that_wants_a_real_connection_takes_ours(make):
+    with lent(make()) as connection:
+        extras.register_uuid(conn_or_curs=connection)
+        extras.register_default_jsonb(conn_or_curs=connection, loads=lambda text: text)
+        assert extensions.quote_ident("a b", connection) == '"a b"'
+        assert sql.Identifier("a b").as_string(connection) == '"a b"'
+        assert extensions.encrypt_password("p", "u", scope=connection, algorithm="md5").startswith("md5")
+        extensions.QuotedString("x").prepare(connection)
+        assert extensions.cursor(connection).connection is connection
+        assert weakref.ref(connection)() is connection
+        cursor = connection.cursor()
+        assert cursor.connection is connection
+        assert isinstance(cursor, extensions.cursor)
+        assert isinstance(connection, extensions.connection)
+        assert connection.get_native_connection()
+        assert not hasattr(connection, "__dict__")
+
+
+def test_the_users_factories_are_used(make):
+    class Connection(extensions.connection):
+        def hello(self):
+            return "hello"
+
+    class Cursor(extensions.cursor):
+        def hello(self):
+            return "hello"
+
+    pool = make({"connection_factory": Connection, "cursor_factory": Cursor})
+    with lent(pool) as connection:
+        assert isinstance(connection, Connection)
+        assert connection.hello() == "hello"
+        cursor = connection.cursor()
+        assert type(cursor) is Cursor
+        assert connection.cursor("named").hello() == "hello"
+        assert isinstance(connection.cursor(cursor_factory=extras.DictCursor), extras.DictCursor)
+    with pytest.raises(psycopg2.InterfaceError):
+        cursor.hello()
+
+
+def test_a_factory_that_makes_its_cursors_itself(make):
+    class Connection(extensions.connection):
+        def cursor(self):
+            return super().cursor()
+
+    pool = make({"connection_factory": Connection})
+    with lent(pool) as connection:
+        cursor = connection.cursor()
+        cursor.execute("select 1")
+    with lent(pool), pytest.raises(psycopg2.InterfaceError):
+        cursor.fetchone()
+
+
+@pytest.mark.parametrize("factory", [extras.DictConnection, extras.RealDictConnection, extras.NamedTupleConnection])
+def test_factories_with_cursors_of_their_own(make, factory):
+    with lent(make({"connection_factory": factory})) as connection:
+        cursor = connection.cursor()
+        cursor.execute("select 1 as one")
+        row = cursor.fetchone()
+        assert (row.one if hasattr(row, "one") else row["one"]) == 1
+
+
+def test_typecasters_are_those_that_configure_left(make):
+    def casting(result):
+        return extensions.new_type((25,), "TEXT", lambda text, _cursor: result)
+
+    pool = make(configure=lambda connection: extensions.register_type(casting("configured"), connection))
+    with lent(pool) as connection:
+        assert value(connection, "select 'x'::text") == "configured"
+        extensions.register_type(casting("changed"), connection)
+        extensions.register_type(extensions.new_type((23,), "INT", lambda text, _cursor: "int"), connection)
+        assert value(connection, "select 'x'::text") == "changed"
+    with lent(pool) as connection:
+        assert value(connection, "select 'x'::text") == "configured"
+        assert value(connection, "select 1") == 1
+
+
+def test_encoding_notices_and_notifications_are_those_of_a_new_connection(make):
+    pool = make()
+    with lent(pool) as connection:
+        connection.set_client_encoding("LATIN1")
+        connection.autocommit = True
+        value(connection, "do $$ begin raise notice 'for me'; end $$")
+        value(connection, "listen mine")
+        value(connection, "notify mine")
+        connection.poll()
+        assert connection.notices
+        assert connection.notifies
+    with lent(pool) as connection:
+        assert connection.encoding == "UTF8"
+        assert value(connection, "show client_encoding") == "UTF8"
+        assert connection.notices == connection.notifies == []
+
+
+def test_a_level_set_in_autocommit_mode_does_not_stay_with_the_server(make):
+    pool = make()
+    with lent(pool) as connection:
+        connection.set_session(isolation_level="SERIALIZABLE", readonly=True, autocommit=True)
+        assert value(connection, "show default_transaction_isolation") == "serializable"
+    with lent(pool) as connection:
+        assert value(connection, "show default_transaction_isolation") == "read committed"
+        assert value(connection, "show default_transaction_read_only") == "off"
+
+
+def test_a_prepared_two_phase_transaction_closes_the_connection(make):
+    pool = make()
+    with lent(pool) as connection:
+        first = pid(connection)
+        connection.tpc_begin(connection.xid(1, "a", "b"))
+    with lent(pool) as connection:
+        second = pid(connection)
+    assert pool.stats().in_use == 0
+    assert first is not None
+    assert second is not None
+
+
+@pytest.mark.parametrize("wrong", [{"async_": True}, {"async": 1}, {"connection_factory": lambda dsn: None}])
+def test_what_cannot_be_pooled_is_refused_at_once(make, wrong):
+    with pytest.raises(psycopg2.ProgrammingError, match=next(iter(wrong)).rstrip("_")) as caught:
+        make(wrong)
+    assert isinstance(caught.value, dbpool.InvalidArgument)
+
+
+def test_a_dsn_is_psycopg2s_to_refuse(make):
+    with pytest.raises(psycopg2.ProgrammingError, match="dsn"):
+        make({"dsn": "this is none"}).getconn()
+
+
+def test_a_dsn_and_keywords_go_together(make):
+    with lent(
+        make({"dsn": "application_name=from_dsn keepalives_idle=7", "options": "-c search_path=x"})
+    ) as connection:
+        assert value(connection, "show application_name") == "from_dsn"
+        assert value(connection, "show search_path") == "x"
+        found = connection.get_dsn_parameters()
+        assert (found["keepalives_idle"], found["tcp_user_timeout"], found["connect_timeout"]) == ("7", "30000", "10")
