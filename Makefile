@@ -86,8 +86,8 @@ $(BUILD)/.writable: FORCE
 
 # Rewritten only when it differs: a source that is gone, or another compiler or flag, rebuilds what depends on it.
 $(BUILD)/obj/recipe: FORCE | $(BUILD)/.writable
-	@printf '%s\n' '$(SWIFT_SOURCES)' '$(SWIFT_FLAGS)' '$(COMPILER) $(SHIM_FLAGS)' '$(LINK_FLAGS)' > $@.new
-	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+	@printf '%s\n' '$(SWIFT_SOURCES)' '$(SWIFT_FLAGS)' '$(COMPILER) $(SHIM_FLAGS)' '$(LINK_FLAGS)' > $@.$$PPID
+	@cmp -s $@.$$PPID $@ && rm $@.$$PPID || mv $@.$$PPID $@
 
 $(BUILD)/obj/DBPool.o: $(SWIFT_SOURCES) $(IMPORTED_HEADERS) $(BUILD)/obj/recipe
 	.ci/require-swift
@@ -145,9 +145,13 @@ clean: ## Remove everything that was built
 # -------------------------------------------------------------------------------------------------------- testing
 # Each part can be run alone; it starts a throw-away server for itself.
 
-TEST_PARTS := test-build test-swift test-core test-abi test-python test-python-debian test-readme
+# In this order: what overlaps with the compiler is not about milliseconds.
+TEST_PARTS := test-swift test-build test-core test-readme test-engine-core test-python test-abi test-django-core \
+  test-python-debian
 SWIFT_SCRATCH := --scratch-path $(BUILD)/swiftpm
 PYTEST_FLAGS := -q -p no:cacheprovider
+# What is done two hundred times is done forty times; test-exits does it all.
+SCALE ?= 5
 # The programs find the built library; nothing is written beside the sources.
 RUN_ENVIRONMENT = env LD_LIBRARY_PATH='$(abspath $(BUILD))/lib' DBPOOL_LIBRARY='$(abspath $(BUILD))/lib/$(SONAME)' \
   PYTHONPATH='$(CURDIR)/bindings/python' PYTHONDONTWRITEBYTECODE=1 SWIFT_BACKTRACE=enable=no
@@ -160,9 +164,12 @@ demo: ## Show the pool at work: C and Python programs on a throw-away PostgreSQL
 
 .PHONY: test
 test: ## Run all tests; installs what they need from Debian; ends with the line `N passed, M failed`
-	@.ci/setup build postgres python
+	@.ci/setup build postgres python django
 	@.ci/require-swift
 	@$(MAKE) --no-print-directory all
+	@.ci/venv $(PYTHON) $(VENV)
+	@.ci/venv /usr/bin/python3 $(VENV)-debian
+	@BUILD='$(BUILD)' PYTHON='$(PYTHON)' .ci/django-venvs $(CORE_COMBINATIONS)
 	@MAKE='$(MAKE)' PART_TIMEOUT=$(PART_TIMEOUT) $(WITH_POSTGRES) .ci/run-tests $(TEST_PARTS)
 
 .PHONY: test-build
@@ -188,12 +195,57 @@ test-abi: all ## Test the library from C programs
 .PHONY: test-python
 test-python: all ## Test the Python binding with the python3 on PATH
 	@.ci/venv $(PYTHON) $(VENV)
-	$(WITH_POSTGRES) $(RUN_ENVIRONMENT) $(VENV)/bin/python -m pytest $(PYTEST_FLAGS) bindings/python/tests
+	$(WITH_POSTGRES) $(RUN_ENVIRONMENT) DBPOOL_TEST_SCALE=$(SCALE) $(VENV)/bin/python -m pytest $(PYTEST_FLAGS) \
+	  --ignore=bindings/python/tests/django bindings/python/tests
 
 .PHONY: test-python-debian
 test-python-debian: all ## Test the Python binding with Debian's /usr/bin/python3
 	@.ci/venv /usr/bin/python3 $(VENV)-debian
-	$(WITH_POSTGRES) $(RUN_ENVIRONMENT) $(VENV)-debian/bin/python -m pytest $(PYTEST_FLAGS) bindings/python/tests
+	$(WITH_POSTGRES) $(RUN_ENVIRONMENT) DBPOOL_TEST_SCALE=$(SCALE) $(VENV)-debian/bin/python -m pytest $(PYTEST_FLAGS) \
+	  --ignore=bindings/python/tests/django bindings/python/tests
+
+.PHONY: test-exits
+test-exits: all ## End interpreters at bad moments, hundreds of times, on each Python
+	@.ci/venv $(PYTHON) $(VENV)
+	@.ci/venv /usr/bin/python3 $(VENV)-debian
+	@for python in $(VENV) $(VENV)-debian; do $(WITH_POSTGRES) $(RUN_ENVIRONMENT) $$python/bin/python -m pytest \
+	  $(PYTEST_FLAGS) -k 'hundred_exits or fifty_exits' bindings/python/tests/test_process.py \
+	  bindings/python/tests/test_sessions_process.py; done
+
+# For test-engine: the combinations of Django and driver to try, of `.ci/django-venvs --list`; empty = all.
+COMBINATIONS ?=
+# Those of `make test`.
+CORE_COMBINATIONS := 52-psycopg2 52-psycopg debian-32
+
+.PHONY: test-engine-core
+test-engine-core: ## Test the Django engine with each driver and Debian's Django
+	@$(MAKE) --no-print-directory test-engine COMBINATIONS='$(CORE_COMBINATIONS)'
+
+.PHONY: test-engine
+test-engine: all ## Test the Django engine and the psycopg2 pools with each Django, driver and libpq
+	@BUILD='$(BUILD)' PYTHON='$(PYTHON)' .ci/django-venvs $(COMBINATIONS)
+	@$(WITH_POSTGRES) $(RUN_ENVIRONMENT) BUILD='$(BUILD)' Tests/django/run-engine $(COMBINATIONS)
+
+.PHONY: test-django-core
+test-django-core: all ## Run the core of Django's own database tests on the engine
+	@BUILD='$(BUILD)' PYTHON='$(PYTHON)' .ci/django-venvs 52-psycopg2 52-psycopg
+	@$(WITH_POSTGRES) $(RUN_ENVIRONMENT) BUILD='$(BUILD)' Tests/django/run-suite core
+
+# `ours`: Django's own engine runs only what did not pass on ours.
+SUITE ?= all
+
+.PHONY: test-django
+test-django: all ## Run all of Django's own database tests on its engine and on ours, and compare
+	@BUILD='$(BUILD)' PYTHON='$(PYTHON)' .ci/django-venvs 52-psycopg2 52-psycopg
+	@$(WITH_POSTGRES) $(RUN_ENVIRONMENT) BUILD='$(BUILD)' Tests/django/run-suite $(SUITE)
+
+.PHONY: test-django-shop
+test-django-shop: all ## Run the Django shop under gunicorn and load, its server restarted meanwhile
+	@$(RUN_ENVIRONMENT) Tests/django_shop/run
+
+.PHONY: test-postgis
+test-postgis: all ## Test geometry through the pooled engine; installs PostGIS and GDAL from Debian
+	@$(RUN_ENVIRONMENT) Tests/postgis/run
 
 .PHONY: test-readme
 test-readme: all ## Run the examples of the README
@@ -221,6 +273,11 @@ test-tsan: ## Run the C tests and the Swift tests with the thread sanitizer
 bench-hot: all ## Instructions and nanoseconds of a get and put on an open connection
 	@.ci/setup build postgres valgrind
 	@$(WITH_POSTGRES) $(RUN_ENVIRONMENT) bench/hot/run
+
+.PHONY: bench-python
+bench-python: all ## Compare the pools in Python and Django (QUICK=1: under a minute)
+	@.ci/setup build postgres python
+	@$(WITH_POSTGRES) $(RUN_ENVIRONMENT) bench/python/run
 
 # -------------------------------------------------------------------------------------------------------- style
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import subprocess
 import sys
 import textwrap
@@ -25,6 +26,11 @@ for _name, _result, _arguments in (
     _function.restype, _function.argtypes = _result, _arguments
 
 _COMMAND_OK, _TUPLES_OK = 1, 2
+
+
+def scaled(count):
+    """Of a test that does the same many times: fewer where DBPOOL_TEST_SCALE says so."""
+    return max(5, count // int(os.environ.get("DBPOOL_TEST_SCALE", "1")))
 
 
 class QueryError(Exception):

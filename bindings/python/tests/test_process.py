@@ -9,7 +9,7 @@ import textwrap
 import time
 
 import pytest
-from support import run_program
+from support import run_program, scaled
 
 FORK = """
     import gc, os, signal, sys, threading, time, warnings
@@ -234,7 +234,7 @@ time.sleep(float(sys.argv[1]))
 # OpenSSL takes itself down at exit; a thread that was in a handshake then crashed.
 def test_two_hundred_exits_during_a_tls_fill():
     moments = random.Random(20121)
-    for _ in range(200):
+    for _ in range(scaled(200)):
         moment = moments.uniform(0, 0.08)
         start = time.monotonic()
         ended = subprocess.run(

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from drivers import driver_pool
-from support import run_program
+from support import run_program, scaled
 
 PREAMBLE = """
     import gc, logging, math, os, random, signal, sys, threading, time, warnings
@@ -386,7 +386,7 @@ print("END", flush=True)
 @pytest.mark.parametrize("driver", ["psycopg2", "psycopg"])
 def test_fifty_exits_with_tls_loans_out_and_threads_waiting(driver):
     driver_pool(driver)
-    for _ in range(50):
+    for _ in range(scaled(50)):
         process = subprocess.Popen(
             [sys.executable, "-c", FIFTY.format(driver=driver)],
             stdout=subprocess.PIPE,
