@@ -250,9 +250,9 @@ int pool_reconnect(pool_t *pool);
  *            with POOL_FRESH: close the object that you may still hold for this slot, open a new one, then pool_adopt();
  *            when it cannot be opened, pool_fail() or pool_discard(). Not doing any of these keeps the slot for ever, and
  *            while the server is not known to answer it keeps others from trying.
- *     put    0: keep the object. POOL_CLOSE: close it, then pool_discard() the same token. Or'ed with POOL_COLLECT:
- *            idle objects are to be closed, pool_collect() has their tokens. Roll back before the put: the pool cannot
- *            see the transaction.
+ *     put    only what was adopted (else POOL_EINVAL). 0: keep the object. POOL_CLOSE: close it, then pool_discard() the
+ *            same token. Or'ed with POOL_COLLECT: idle objects are to be closed, pool_collect() has their tokens. Roll
+ *            back before the put: the pool cannot see the transaction.
  *     discard a lent token: the object is closed already, or will be at once; a token that pool_put() answered with
  *            POOL_CLOSE, or that came from pool_collect(): its object is closed now.
  *
@@ -298,11 +298,12 @@ int pool_adopt(pool_t *pool, void *token, int fd);
  * not hold a password. pool_discard() is the same without a cause. Errors as pool_adopt. */
 int pool_fail(pool_t *pool, void *token, const char *sqlstate, const char *message);
 
-/* Fetches up to `n` tokens of idle objects that are to be closed (expired, lost, too many, pool closed), each once:
- * close the object, then pool_discard() its token. With background_open also those with POOL_FRESH, after the others. Blocks until there is one, or `timeout_ms`; returns their number, 0 at
- * the timeout. After pool_close() it answers POOL_ECLOSED once nothing is left to fetch.
+/* Fetches up to `n` tokens of idle objects that are to be closed (expired, lost, too many, pool closed), each once: close
+ * the object, then pool_discard() its token. With background_open also those with POOL_FRESH, after the others. Blocks
+ * until there is one, or `timeout_ms`; returns their number, 0 at the timeout. After pool_close() it answers POOL_ECLOSED
+ * once nothing is left to fetch.
  * With `pool` NULL it blocks until any hosted pool of the process has tokens, fetches none, and returns 1: then ask each
- * with a timeout of 0. POOL_EINVAL, POOL_ECLOSED. */
+ * with a timeout of 0. POOL_EINVAL, POOL_ECLOSED, POOL_EDEADLOCK. */
 int pool_collect(pool_t *pool, void **tokens, int n, int timeout_ms);
 
 /* ------------------------------------------------------------------------------------------- statistics */

@@ -1,67 +1,10 @@
-/* Hosted pools without memory: each n-th allocation fails in turn. A code, never an abort, and nothing is lost. The
- * program's own malloc counts and refuses; it stands before the C library's for everybody. */
+/* Hosted pools without memory: each n-th allocation fails in turn. A code, never an abort, and nothing is lost. */
+#include "failing_malloc.h"
 #include "host.h"
 
-#include <errno.h>
-#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-extern void *__libc_malloc(size_t size);
-extern void *__libc_calloc(size_t count, size_t size);
-extern void *__libc_realloc(void *old, size_t size);
-extern void *__libc_memalign(size_t alignment, size_t size);
-extern void __libc_free(void *memory);
-
-static atomic_long countdown; /* > 0: so many until one fails; < 0: all fail; 0: none does */
-static atomic_long refused;
-static atomic_long live;
-
-static bool refuse(void) {
-  long left = atomic_load(&countdown);
-  bool now = left < 0 || (left > 0 && atomic_fetch_sub(&countdown, 1) == 1);
-  if (now) {
-    atomic_fetch_add(&refused, 1);
-    errno = ENOMEM;
-  }
-  return now;
-}
-
-static void *counted(void *memory) {
-  if (memory)
-    atomic_fetch_add(&live, 1);
-  return memory;
-}
-
-void *malloc(size_t size) { return refuse() ? NULL : counted(__libc_malloc(size)); }
-void *calloc(size_t count, size_t size) { return refuse() ? NULL : counted(__libc_calloc(count, size)); }
-
-void *realloc(void *old, size_t size) {
-  if (refuse())
-    return NULL;
-  void *memory = __libc_realloc(old, size);
-  return old ? memory : counted(memory);
-}
-
-void *memalign(size_t alignment, size_t size) { return refuse() ? NULL : counted(__libc_memalign(alignment, size)); }
-void *aligned_alloc(size_t alignment, size_t size) { return memalign(alignment, size); }
-
-int posix_memalign(void **memory, size_t alignment, size_t size) {
-  void *taken = memalign(alignment, size);
-  if (!taken)
-    return ENOMEM;
-  *memory = taken;
-  return 0;
-}
-
-void free(void *memory) {
-  if (memory)
-    atomic_fetch_sub(&live, 1);
-  __libc_free(memory);
-}
-
-/* ------------------------------------------------------------------------------------------------- tests */
 
 static bool is_no_memory(int code) { return code == POOL_ENOMEM || code == POOL_ESYSTEM; }
 
@@ -181,7 +124,7 @@ TEST(a_hosted_pool_works_on_without_memory) {
   void *token = pool_get(pool, 0), *tokens[2];
   REQUIRE(token != NULL);
   REQUIRE_INT(open_ends(ends), ==, 0);
-  atomic_store(&countdown, -1);
+  atomic_store(&all_fail, true);
   codes[0] = pool_adopt(pool, token, ends[0]);
   codes[1] = pool_put(pool, token);
   token = pool_get(pool, 0);
@@ -191,7 +134,7 @@ TEST(a_hosted_pool_works_on_without_memory) {
   codes[5] = pool_discard(pool, tokens[0]);
   pool_t *other = pool_create_hosted(NULL);
   codes[6] = other ? 0 : pool_errcode();
-  atomic_store(&countdown, 0);
+  atomic_store(&all_fail, false);
   close_ends(ends);
   static const int wanted[] = {0, 0, 0, 0, 1, 0, POOL_ENOMEM};
   for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)

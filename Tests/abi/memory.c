@@ -1,72 +1,13 @@
 /* Running out of memory: each n-th allocation fails in turn, and then all of them. A code, never an abort, and
- * nothing is lost. The program's own malloc counts and refuses; it stands before the C library's for everybody. */
+ * nothing is lost. */
+#include "failing_malloc.h"
 #include "pools.h"
 
-#include <errno.h>
 #include <pthread.h>
-#include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-extern void *__libc_malloc(size_t size);
-extern void *__libc_calloc(size_t count, size_t size);
-extern void *__libc_realloc(void *old, size_t size);
-extern void *__libc_memalign(size_t alignment, size_t size);
-extern void __libc_free(void *memory);
-
-static atomic_long countdown; /* > 0: so many until one fails; 0: none fails */
-static atomic_bool all_fail;
-static atomic_long refused;
-static atomic_long live;
-
-static bool refuse(void) {
-  bool now = atomic_load(&all_fail);
-  if (!now && atomic_load(&countdown) > 0)
-    now = atomic_fetch_sub(&countdown, 1) == 1;
-  if (now) {
-    atomic_fetch_add(&refused, 1);
-    errno = ENOMEM;
-  }
-  return now;
-}
-
-static void *counted(void *memory) {
-  if (memory)
-    atomic_fetch_add(&live, 1);
-  return memory;
-}
-
-void *malloc(size_t size) { return refuse() ? NULL : counted(__libc_malloc(size)); }
-void *calloc(size_t count, size_t size) { return refuse() ? NULL : counted(__libc_calloc(count, size)); }
-
-void *realloc(void *old, size_t size) {
-  if (refuse())
-    return NULL;
-  void *memory = __libc_realloc(old, size);
-  return old ? memory : counted(memory);
-}
-
-void *memalign(size_t alignment, size_t size) { return refuse() ? NULL : counted(__libc_memalign(alignment, size)); }
-void *aligned_alloc(size_t alignment, size_t size) { return memalign(alignment, size); }
-
-int posix_memalign(void **memory, size_t alignment, size_t size) {
-  void *taken = memalign(alignment, size);
-  if (!taken)
-    return ENOMEM;
-  *memory = taken;
-  return 0;
-}
-
-void free(void *memory) {
-  if (memory)
-    atomic_fetch_sub(&live, 1);
-  __libc_free(memory);
-}
-
-/* ------------------------------------------------------------------------------------------------- tests */
 
 /* TLS and Kerberos would drown the pool's own allocations in theirs, and do not survive all of it. So would the 4096
  * rounds of a usual password (four allocations each): that of this role was made with one, from "abi". */
