@@ -180,9 +180,12 @@ pool_t *pool_create(const char *conninfo, const pool_options_t *options);
 void *pool_get(pool_t *pool, int timeout_ms);
 
 /* Gives a connection back. It may be in any state: an open transaction is rolled back in the background; a broken
- * or busy one (COPY, pipeline, unread results, non-blocking) is closed and replaced. Never waits for the network.
+ * or busy one (COPY, pipeline, unread results, non-blocking) is closed and replaced. So is one whose session is ending,
+ * is another one after PQreset(), failed to write because its server is read-only, or is no longer what
+ * target_session_attrs asks for: the pool sees the errors of each loan. Never waits for the network.
  * After pool_close() it closes the connection and returns 0.
- * POOL_ENOTLEASED: put twice; POOL_EFOREIGN: not of this pool; POOL_EFORKED; POOL_EINVAL; POOL_ECLOSED: the pool
+ * POOL_ENOTLEASED: put twice, or ended with PQfinish(), which ends the loan too; POOL_EFOREIGN: not of this pool;
+ * POOL_EFORKED; POOL_EINVAL; POOL_ECLOSED: the pool
  * is closed and this connection is not one that it still has out.
  * A late second put of a connection that was lent on meanwhile cannot be told by its address: put each loan once. */
 int pool_put(pool_t *pool, void *conn);
@@ -201,7 +204,8 @@ int pool_get_start(pool_t *pool, int timeout_ms, pool_ticket_t *ticket);
 
 /* Waits up to `wait_ms` (0 = look; POOL_TIMEOUT_DEFAULT or POOL_TIMEOUT_INFINITE = until the ticket's deadline).
  * The connection, or NULL: POOL_PENDING when `wait_ms` is over or a signal handler ran and the ticket is still good;
- * any other code ends the ticket (as pool_get; POOL_ECANCELED; POOL_EINVAL: no such ticket). */
+ * any other code ends the ticket (as pool_get; POOL_ECANCELED; POOL_EINVAL: no such ticket). What was granted before
+ * pool_close() is still given. */
 void *pool_get_wait(pool_t *pool, pool_ticket_t ticket, int wait_ms);
 
 /* Leaves the queue, from any thread: a pool_get_wait() on it ends with POOL_ECANCELED; a connection granted
@@ -212,6 +216,14 @@ int pool_get_cancel(pool_t *pool, pool_ticket_t ticket);
 
 /* Gives back a connection known to be broken or unfit: it is closed and replaced. Errors as pool_put. */
 int pool_discard(pool_t *pool, void *conn);
+
+/* Tells of an error on a borrowed connection, or of a hosted pool's object, that the pool has not seen; the pool sees the
+ * results of libpq on its own connections by itself. `sqlstate`: the five characters of the server's error. The loan goes
+ * on. POOL_OK: the connection stays. POOL_CLOSE: it will be closed and replaced when it is put (pool_put() of a hosted
+ * pool then answers POOL_CLOSE): class 08, 57P and 25P03, 25P04, where the session ends; 25006, where you say that the
+ * server takes no writes: do not tell of one that comes of your own READ ONLY transaction. Else errors as pool_put,
+ * POOL_EINVAL also for what is no SQLSTATE. */
+int pool_report(pool_t *pool, void *conn, const char *sqlstate);
 
 /* Blocks until min_size connections are open (0 returns at once). POOL_ECONNECT, early, on an error that will not go away (wrong
  * password, no such database), else at the deadline; POOL_ETIMEOUT; POOL_ECLOSED; POOL_EPAUSED when drained. */

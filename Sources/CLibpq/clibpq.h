@@ -1,1 +1,2 @@
+#include <libpq-events.h>
 #include <libpq-fe.h>

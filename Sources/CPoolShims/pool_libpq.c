@@ -8,6 +8,7 @@ struct pool_libpq pool_libpq_functions = {
     .conninfoParse = PQconninfoParse,
     .conninfoFree = PQconninfoFree,
     .freemem = PQfreemem,
+    .registerEventProc = PQregisterEventProc,
     .status = PQstatus,
     .transactionStatus = PQtransactionStatus,
     .pipelineStatus = PQpipelineStatus,

@@ -27,14 +27,15 @@ int pool_at_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void
 int pool_at_exit(void (*body)(void)) { return atexit(body) == 0 ? 0 : ENOMEM; }
 
 void pool_tls_prepare(void) {
-  /* int OPENSSL_init_ssl(uint64_t options, const OPENSSL_INIT_SETTINGS *): OpenSSL 1.1.0 and later. With
-   * OPENSSL_INIT_LOAD_CONFIG, as libpq calls it a moment later. */
-  enum { LOAD_CONFIG = 0x40 };
+  /* int OPENSSL_init_ssl(uint64_t options, const OPENSSL_INIT_SETTINGS *): OpenSSL 1.1.0 and later. LOAD_CONFIG: as libpq
+   * calls it a moment later. NO_ATEXIT: if nobody was here before us, OpenSSL does not tear itself down at exit below a
+   * thread that is in the middle of a handshake or of SCRAM; the memory is the system's then. */
+  enum { LOAD_CONFIG = 0x40, NO_ATEXIT = 0x80000 };
   int (*init)(uint64_t, const void *);
   void *symbol = dlsym(RTLD_DEFAULT, "OPENSSL_init_ssl");
   if (symbol == NULL) return;
   *(void **)&init = symbol;
-  (void)init(LOAD_CONFIG, NULL);
+  (void)init(LOAD_CONFIG | NO_ATEXIT, NULL);
 }
 
 void pool_sleep(int milliseconds) {

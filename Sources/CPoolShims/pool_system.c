@@ -69,8 +69,11 @@ bool pool_is_socket(int fd) {
 }
 
 void pool_replace(int fd, int null) {
-  while (dup3(null, fd, O_CLOEXEC) < 0 && (errno == EINTR || errno == EBUSY)) {
+  /* EBUSY: in a race with an open() in another thread, of which a forked child has none. */
+  for (int tries = 0; tries < 1000; tries++) {
+    if (dup3(null, fd, O_CLOEXEC) >= 0 || (errno != EINTR && errno != EBUSY)) return;
   }
+  (void)close(fd);
 }
 
 int pool_open_null(void) { return open("/dev/null", O_RDWR | O_CLOEXEC); }

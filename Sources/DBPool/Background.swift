@@ -24,6 +24,8 @@ enum Background {
   /// The socket is ready.
   static func step(_ session: SessionPointer) {
     guard session.pointee.stage != .none else { return }
+    // Somebody has called PQfinish on a connection that was not lent.
+    guard session.pointee.connection != nil else { return end(session, succeeded: false) }
     withMessage { message in
       guard let step = session.pointee.query?.step(message: &message) else { return }
       proceed(session, step, message)
@@ -33,6 +35,7 @@ enum Background {
   private static func send(_ session: SessionPointer, _ stage: BackgroundStage) {
     guard let pointer = session.pointee.connection else { return end(session, succeeded: false) }
     session.pointee.stage = stage
+    if stage == .reset { session.pointee.resetBegan = Clock.now }
     var query = BackgroundQuery(Connection(pointer))
     withMessage { message in
       let options = session.pointee.record.pointee.options
@@ -43,7 +46,7 @@ enum Background {
         guard let sql = options.resetQuery else { return end(session, succeeded: false) }
         step = query.start(sql, message: &message)
       case .reset: step = query.start("DISCARD ALL", message: &message)
-      case .ping, .none: step = query.start("", message: &message)
+      case .ping, .settle, .none: step = query.start("", message: &message)
       }
       session.pointee.query = query
       proceed(session, step, message)
@@ -74,14 +77,22 @@ enum Background {
     if session.pointee.stage == .rollback, record.pointee.options.given.reset >= POOL_RESET_DISCARD_ALL {
       return send(session, .reset)
     }
-    if session.pointee.stage == .reset {
+    if session.pointee.stage == .reset, mayHaveLeftCancel(session) { return send(session, .settle) }
+    if session.pointee.stage == .reset || session.pointee.stage == .settle {
       connection.restoreClientState(
         noticeReceiver: session.pointee.noticeReceiver, noticeProcessor: { Log.notice($0, $1) },
         noticeContext: record)
     }
     let error = process.pointee.poller.rewatch(
       session.pointee.descriptor.number, token: session.pointee.watchToken)
-    end(session, succeeded: error == 0 && connection.isOpen && connection.transactionStatus == .idle)
+    let isFit = connection.isOpen && connection.transactionStatus == .idle && session.isOnTarget(connection)
+    end(session, succeeded: error == 0 && isFit)
+  }
+
+  /// PostgreSQL keeps a cancel by a statement_timeout that ran out during DISCARD ALL, which has just taken that timeout
+  /// away, and the next borrower's first query would fail of it. No timeout is shorter than a millisecond.
+  private static func mayHaveLeftCancel(_ session: SessionPointer) -> Bool {
+    Clock.now &- session.pointee.resetBegan >= .milliseconds(1)
   }
 
   /// Tells the core how it went.

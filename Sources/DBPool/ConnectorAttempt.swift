@@ -91,16 +91,22 @@ struct ConnectorAttempt {
   private func connect(_ parameters: ConnectParameters, _ message: inout Message) -> Outcome {
     record.pointee.lock.lock()
     var mark = record.pointee.silentTarget.mark(now: Clock.now)
+    let refusals = record.pointee.loginTurns.refusals
     record.pointee.lock.unlock()
-    var hooks = AttemptHooks(attempt: self)
+    var hooks = AttemptHooks(attempt: self, refusals: refusals)
     let result = ConnectAttempt.run(
       parameters, mark: &mark, perTargetTimeout: record.pointee.core.settings.connectTimeout,
       noticeProcessor: { Log.notice($0, $1) }, noticeContext: record, hooks: &hooks, message: &message)
     record.pointee.lock.lock()
     record.pointee.silentTarget.update(mark, now: Clock.now)
+    if isCurrent, case .open = result {
+      record.pointee.loginTurns.succeeded(self)
+      record.pointee.loginEnds.advance()
+    }
     record.pointee.lock.unlock()
+    record.pointee.loginEnds.wake()
     switch result {
-    case .open(let connection): return accept(Connection(connection), &message)
+    case .open(let connection): return accept(Connection(connection), parameters.sessionTarget, &message)
     case .failed(.permanent): return .failed(.permanent)
     case .failed(.tooManyConnections): return .failed(.tooManyConnections)
     case .failed(.transient): return .failed(.transient)
@@ -115,7 +121,11 @@ struct ConnectorAttempt {
   // MARK: A new connection
 
   /// Watches and configures it, and hands it to the core.
-  private func accept(_ connection: Connection, _ message: inout Message) -> Outcome {
+  private func accept(_ connection: Connection, _ target: SessionTarget, _ message: inout Message) -> Outcome {
+    guard SessionEvents.register(connection, session) else {
+      message.append("out of memory")
+      return drop(connection, .failed(.transient))
+    }
     if let error = watch(connection) {
       message.append("cannot watch the new connection: ")
       message.append(systemError: error)
@@ -123,8 +133,17 @@ struct ConnectorAttempt {
     }
     if let configure = record.pointee.options.given.configure {
       let context = record.pointee.options.given.context
+      session.pointee.configuring = connection.pointer
+      session.pointee.trespass = .none
       guard let code = call({ configure(context, UnsafeMutableRawPointer(connection.pointer)) }) else {
         return .exiting
+      }
+      session.pointee.configuring = nil
+      if session.pointee.trespass == .finish {
+        message.append("configure called PQfinish on the connection")
+        waitForEnd()
+        unwatch()
+        return .failed(.transient)
       }
       if let problem = problem(connection, code, &message) { return drop(connection, problem) }
     }
@@ -136,6 +155,11 @@ struct ConnectorAttempt {
     session.pointee.connection = connection.pointer
     session.pointee.handle = UInt(bitPattern: connection.pointer)
     session.pointee.backendPID = connection.backendPID
+    let isOnTarget = target.isMet(by: connection) == true
+    session.pointee.target = isOnTarget || target.wantsReadOnly ? target : .any
+    session.pointee.expectedSocket.store(
+      isOnTarget ? Session.unusual : session.pointee.socketNumber, ordering: .relaxed)
+    session.pointee.finished = 0
     session.pointee.noticeReceiver = connection.noticeReceiver
     session.pointee.attemptSocket = Descriptor()
     session.pointee.lent.store(0, ordering: .relaxed)
@@ -154,6 +178,8 @@ struct ConnectorAttempt {
     } else if !connection.isOpen {
       message.append("the connection was lost in configure: ")
       message.appendCleaned(cString: connection.errorMessage)
+    } else if session.pointee.trespass == .reset {
+      message.append("configure called PQreset on the connection")
     } else if connection.transactionStatus != .idle || connection.isPipelining || connection.isNonblocking {
       message.append("configure left the connection busy, in a transaction or in non-blocking mode")
     } else {
@@ -222,10 +248,14 @@ struct ConnectorAttempt {
     if case .failed(let failure) = outcome {
       record.pointee.lastError.set(message.cString)
       record.pointee.core.openFailed(session.slotPointer, failure, now: Clock.now)
+      record.pointee.loginTurns.failed(self, isRefused: failure == .permanent)
     } else {
       record.pointee.core.openAbandoned(session.slotPointer)
+      record.pointee.loginTurns.failed(self, isRefused: false)
     }
+    record.pointee.loginEnds.advance()
     record.unlockAndWake()
+    record.pointee.loginEnds.wake()
     if case .failed = outcome {
       Log.write(record, POOL_LOG_WARNING) {
         $0.append("cannot connect: ")
@@ -265,6 +295,8 @@ struct ConnectorAttempt {
 /// What the attempt tells while libpq connects.
 struct AttemptHooks: ConnectHooks {
   let attempt: ConnectorAttempt
+  /// Refused logins of the pool when the attempt began.
+  let refusals: UInt32
 
   func now() -> Int64 { Clock.now }
 
@@ -282,6 +314,21 @@ struct AttemptHooks: ConnectHooks {
     if attempt.isCurrent { record.pointee.core.attemptReached(attempt.session.slotPointer) }
     record.pointee.lock.unlock()
     Upkeep.signal(record)
+  }
+
+  mutating func awaitLoginTurn(until deadline: Int64) -> LoginTurn {
+    let record = attempt.record
+    while true {
+      record.pointee.lock.lock()
+      let answer = record.pointee.loginTurns.ask(attempt, seen: refusals)
+      let seen = record.pointee.loginEnds.value
+      record.pointee.lock.unlock()
+      if shouldStop() || answer == .stop { return .stopped }
+      if answer == .go { return .granted }
+      let now = Clock.now
+      if now >= deadline { return .timedOut }
+      _ = record.pointee.loginEnds.park(seen: seen, until: Swift.min(deadline, now.after(.milliseconds(100))))
+    }
   }
 
   mutating func enterLibpq() -> Bool { LibpqGate.enter() }

@@ -111,6 +111,15 @@ public func poolDiscard(_ pool: OpaquePointer?, _ connection: UnsafeMutableRawPo
   return Returning.putSlowly(record, connection, isDiscard: true)
 }
 
+@_cdecl("pool_report")
+public func poolReport(
+  _ pool: OpaquePointer?, _ connection: UnsafeMutableRawPointer?, _ sqlState: UnsafePointer<CChar>?
+) -> Int32 {
+  guard let record = open(pool) else { return pool_errcode() }
+  guard let connection else { return Failure.set(POOL_EINVAL, "conn is NULL") }
+  return Reporting.report(record, connection, sqlState)
+}
+
 @_cdecl("pool_wait")
 public func poolWait(_ pool: OpaquePointer?, _ timeout: Int32) -> Int32 {
   guard let record = open(pool) else { return pool_errcode() }
@@ -143,7 +152,10 @@ public func poolDrain(_ pool: OpaquePointer?, _ timeout: Int32) -> Int32 {
 
 @_cdecl("pool_reconnect")
 public func poolReconnect(_ pool: OpaquePointer?) -> Int32 {
-  change(pool) { $0.pointee.core.reconnect(now: Clock.now) }
+  change(pool) {
+    $0.pointee.core.reconnect(now: Clock.now)
+    $0.pointee.loginTurns.doubt()
+  }
 }
 
 @_cdecl("pool_create_hosted")

@@ -42,7 +42,7 @@ enum Hosting {
     session.pointee.lent.store(0, ordering: .relaxed)
     let watchToken = session.pointee.watchToken
     record.pointee.lock.unlock()
-    release(old)
+    Watch.release(old)
     let failed = process.pointee.poller.watch(copy.number, token: watchToken)
     let code = finishAdoption(record, session, token, failed)
     if code == POOL_OK { lookAgain(session, copy, watchToken) }
@@ -64,7 +64,7 @@ enum Hosting {
     guard failed == 0, !isClosed else {
       let copy = takeDescriptor(session)
       record.unlockAndSignal()
-      release(copy)
+      Watch.release(copy)
       return isClosed ? Failure.set(POOL_ECLOSED) : Failure.system(failed, "cannot watch the descriptor")
     }
     record.pointee.lastError.clear()
@@ -138,7 +138,7 @@ enum Hosting {
     session.pointee.lent.store(0, ordering: .relaxed)
     session.pointee.isDoubtful = false
     session.pointee.handle = HostedToken.next(token.handle)
-    let isKept = record.pointee.core.releaseHosted(session.slotPointer, now: loanClock(record))
+    let isKept = record.pointee.core.releaseHosted(session.slotPointer, now: record.loanClock)
     if !isKept {
       session.pointee.handle = token.handle
       session.pointee.lent.store(token.handle, ordering: .relaxed)
@@ -162,11 +162,38 @@ enum Hosting {
     let slot = session.slotPointer
     switch session.pointee.slot.state {
     case .opening: end(record, session, token) { $0.freshFailed(slot, .transient, now: Clock.now) }
-    case .leased: end(record, session, token) { $0.discardHosted(slot, now: loanClock(record)) }
+    case .leased: end(record, session, token) { $0.discardHosted(slot, now: record.loanClock) }
     case .ending: end(record, session, token) { $0.confirmed(slot) }
     case .empty, .idle, .resetting, .checking, .retiring, .closing, .stale: return refuse(record, POOL_ENOTLEASED)
     }
     return POOL_OK
+  }
+
+  static func report(_ record: RecordPointer, _ token: HostedToken, _ fate: SessionFate) -> Int32 {
+    record.pointee.lock.lock()
+    let session: SessionPointer
+    switch find(record, token) {
+    case .found(let found): session = found
+    case .refused(let code): return refuse(record, code)
+    }
+    let slot = session.slotPointer
+    switch session.pointee.slot.state {
+    case .leased: break
+    case .opening:
+      record.pointee.lock.unlock()
+      return Failure.set(
+        POOL_EINVAL, "the token was granted as POOL_FRESH: pool_adopt it first, or pool_fail")
+    case .empty, .idle, .resetting, .checking, .retiring, .closing, .stale, .ending:
+      return refuse(record, POOL_ENOTLEASED)
+    }
+    switch fate {
+    case .stays: break
+    case .isReadOnly: record.pointee.core.spoiled(slot)
+    case .ends: record.pointee.core.lost(slot, now: Clock.now)
+    }
+    let isLeaving = record.pointee.core.isLeaving(slot)
+    record.pointee.lock.unlock()
+    return isLeaving ? POOL_CLOSE : POOL_OK
   }
 
   // MARK: Tokens
@@ -242,7 +269,7 @@ enum Hosting {
     let old = session.pointee.slot.state == .closing ? Descriptor() : takeDescriptor(session)
     record.unlockAndSignal()
     record.notifyChanges()
-    release(old)
+    Watch.release(old)
   }
 
   /// Under the lock.
@@ -254,21 +281,9 @@ enum Hosting {
     return descriptor
   }
 
-  /// Ends the watch on it and closes it. Without the lock.
-  private static func release(_ descriptor: Descriptor) {
-    var descriptor = descriptor
-    if descriptor.isOurs { process.pointee.poller.ignore(descriptor.number) }
-    descriptor.close()
-  }
-
-  private static func loanClock(_ record: RecordPointer) -> Instant {
-    record.pointee.options.given.exact_times == 0
-      ? process.pointee.coarseNow.load(ordering: .relaxed) : Clock.now
-  }
-
   /// When the loan began, by the clock of its end. Under the lock.
   private static func stamp(_ record: RecordPointer, _ session: SessionPointer) {
-    record.pointee.core.stamp(session.slotPointer, now: loanClock(record))
+    record.pointee.core.stamp(session.slotPointer, now: record.loanClock)
   }
 
   private static func kind(_ sqlState: UnsafePointer<CChar>?) -> ConnectFailure {

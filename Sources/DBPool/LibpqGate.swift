@@ -45,7 +45,7 @@ enum LibpqGate {
   /// Before a fork.
   static func shutForFork() {
     process.pointee.forking.wrappingAdd(1, ordering: .sequentiallyConsistent)
-    waitUntilEmpty(process.pointee.inLibpq, milliseconds: 500)
+    waitUntilEmpty(process.pointee.inLibpq, until: Clock.now.after(.milliseconds(500)))
   }
 
   /// In the parent, after it.
@@ -55,11 +55,13 @@ enum LibpqGate {
     process.pointee.forkOver.wake()
   }
 
-  /// At exit. Callbacks may be in libpq too; the thread that exits may be in one.
+  /// At exit. Callbacks may be in libpq too; the thread that exits may be in one. Almost all of the second is for libpq:
+  /// a step of SCRAM is milliseconds of CPU, and on a starved machine it takes long.
   static func shutForExit(isInCallback: Bool) {
     if process.pointee.isExiting.exchange(true, ordering: .sequentiallyConsistent) { return }
-    waitUntilEmpty(process.pointee.inLibpq, milliseconds: 450)
-    if !isInCallback { waitUntilEmpty(process.pointee.inCallback, milliseconds: 450) }
+    let start = Clock.now
+    waitUntilEmpty(process.pointee.inLibpq, until: start.after(.milliseconds(900)))
+    if !isInCallback { waitUntilEmpty(process.pointee.inCallback, until: start.after(.milliseconds(950))) }
   }
 
   /// In a forked child: its only thread is the host's.
@@ -75,8 +77,7 @@ enum LibpqGate {
     while true { pool_sleep(-1) }
   }
 
-  private static func waitUntilEmpty(_ count: borrowing Atomic<Int>, milliseconds: Int) {
-    let deadline = Clock.now.after(.milliseconds(milliseconds))
+  private static func waitUntilEmpty(_ count: borrowing Atomic<Int>, until deadline: Instant) {
     while count.load(ordering: .sequentiallyConsistent) > 0, Clock.now < deadline { pool_yield() }
   }
 }

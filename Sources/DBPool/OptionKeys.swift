@@ -17,45 +17,46 @@ struct OptionKeys {
 
   /// Sets the option `key` (without its prefix). 0, or a code whose message is set and names the key.
   static func apply(_ key: Bytes, _ value: Bytes, to options: inout Options) -> Int32 {
-    let given = options.given
-    var updated = given
-    guard let code = set(key, value, &updated, &options) else {
+    guard let name = OptionName(key: key) else {
       return Failure.set(POOL_EINVAL) {
         $0.append("unknown option \"pool_")
         $0.appendShort(key)
         $0.append("\" in the conninfo")
       }
     }
-    if code == POOL_OK { options.given = updated }
+    var updated = options.given
+    let code = set(name, value, &updated, &options)
+    if code == POOL_OK {
+      options.given = updated
+      options.inConninfo.insert(name)
+    }
     return code
   }
 
-  /// nil for a key that there is not.
   private static func set(
-    _ key: Bytes, _ value: Bytes, _ given: inout pool_options_t, _ options: inout Options
-  ) -> Int32? {
-    if key == "name" { return copy(value, into: &options.name) }
-    if key == "reset_query" { return copy(value, into: &options.resetQuery) }
-    if key == "min_size" { return read(key, value, .number, &given.min_size) }
-    if key == "max_size" { return read(key, value, .number, &given.max_size) }
-    if key == "max_waiting" { return read(key, value, .number, &given.max_waiting) }
-    if key == "acquire_timeout" { return read(key, value, .acquireTimeout, &given.acquire_timeout_ms) }
-    if key == "connect_timeout" {
-      options.hasConnectTimeout = true
-      return read(key, value, .duration, &given.connect_timeout_ms)
+    _ name: OptionName, _ value: Bytes, _ given: inout pool_options_t, _ options: inout Options
+  ) -> Int32 {
+    switch name {
+    case .name: copy(value, into: &options.name)
+    case .resetQuery: copy(value, into: &options.resetQuery)
+    case .minSize: read(name, value, .number, &given.min_size)
+    case .maxSize: read(name, value, .number, &given.max_size)
+    case .maxWaiting: read(name, value, .number, &given.max_waiting)
+    case .acquireTimeout: read(name, value, .acquireTimeout, &given.acquire_timeout_ms)
+    case .connectTimeout: read(name, value, .duration, &given.connect_timeout_ms)
+    case .connectConcurrency: read(name, value, .number, &given.connect_concurrency)
+    case .maxLifetime: read(name, value, .duration, &given.max_lifetime_ms)
+    case .lifetimeJitterPercent: read(name, value, .number, &given.lifetime_jitter_percent)
+    case .idleTimeout: read(name, value, .duration, &given.idle_timeout_ms)
+    case .check: read(name, value, .check, &given.check)
+    case .checkAfterIdle: read(name, value, .duration, &given.check_after_idle_ms)
+    case .checkTimeout: read(name, value, .duration, &given.check_timeout_ms)
+    case .reset: read(name, value, .reset, &given.reset)
+    case .queueMode: read(name, value, .queueMode, &given.queue_mode)
+    case .leakThreshold: read(name, value, .duration, &given.leak_threshold_ms)
+    case .exactTimes: read(name, value, .flag, &given.exact_times)
+    case .backgroundOpen, .reserved: POOL_EINVAL  // Not found by `OptionName(key:)`.
     }
-    if key == "connect_concurrency" { return read(key, value, .number, &given.connect_concurrency) }
-    if key == "max_lifetime" { return read(key, value, .duration, &given.max_lifetime_ms) }
-    if key == "lifetime_jitter_percent" { return read(key, value, .number, &given.lifetime_jitter_percent) }
-    if key == "idle_timeout" { return read(key, value, .duration, &given.idle_timeout_ms) }
-    if key == "check" { return read(key, value, .check, &given.check) }
-    if key == "check_after_idle" { return read(key, value, .duration, &given.check_after_idle_ms) }
-    if key == "check_timeout" { return read(key, value, .duration, &given.check_timeout_ms) }
-    if key == "reset" { return read(key, value, .reset, &given.reset) }
-    if key == "queue_mode" { return read(key, value, .queueMode, &given.queue_mode) }
-    if key == "leak_threshold" { return read(key, value, .duration, &given.leak_threshold_ms) }
-    if key == "exact_times" { return read(key, value, .flag, &given.exact_times) }
-    return nil
   }
 
   private static func copy(_ value: Bytes, into text: inout UnsafeMutablePointer<CChar>?) -> Int32 {
@@ -67,7 +68,7 @@ struct OptionKeys {
     return POOL_OK
   }
 
-  private static func read(_ key: Bytes, _ value: Bytes, _ kind: Kind, _ result: inout Int32) -> Int32 {
+  private static func read(_ name: OptionName, _ value: Bytes, _ kind: Kind, _ result: inout Int32) -> Int32 {
     let number: Int32?
     let expected: StaticString
     switch kind {
@@ -88,7 +89,7 @@ struct OptionKeys {
     guard let number else {
       return Failure.set(POOL_EINVAL) {
         $0.append("pool_")
-        $0.appendShort(key)
+        $0.append(name.text)
         $0.append(" is \"")
         $0.appendShort(value)
         $0.append("\"; it must be ")
@@ -170,8 +171,20 @@ extension UnsafeBufferPointer<UInt8> {
 }
 
 extension Message {
-  /// What the caller gave, without control characters, not more than fits a line.
+  /// What the caller gave, as far as it may be a value of ours: behind a wrong separator a password may follow.
   fileprivate mutating func appendShort(_ bytes: UnsafeBufferPointer<UInt8>) {
-    if let start = bytes.baseAddress { appendCleaned(bytes: start, count: Swift.min(bytes.count, 100)) }
+    var end = 0
+    while end < Swift.min(bytes.count, 100), isPlain(bytes[end]) { end += 1 }
+    if let start = bytes.baseAddress { appendCleaned(bytes: start, count: end) }
+    if end < bytes.count { append("...") }
+  }
+
+  private func isPlain(_ byte: UInt8) -> Bool {
+    switch byte {
+    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"): true
+    case UInt8(ascii: "0")...UInt8(ascii: "9"): true
+    case UInt8(ascii: "_"), UInt8(ascii: "-"), UInt8(ascii: "+"), UInt8(ascii: "."), UInt8(ascii: " "): true
+    default: false
+    }
   }
 }

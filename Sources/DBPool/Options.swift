@@ -12,11 +12,16 @@ import Synchronization
 struct Options {
   /// What `pool_options_t` says, its pointers replaced by our copies.
   var given = Options.defaults
-  /// The connect timeout was set, so the conninfo's `connect_timeout` does not count.
-  var hasConnectTimeout = false
+  /// The struct sets the connect timeout.
+  private var hasOwnConnectTimeout = false
+  /// Those that the conninfo has set.
+  var inConninfo = OptionNames()
   /// Owned copies; nil when they are not set.
   var name: UnsafeMutablePointer<CChar>?
   var resetQuery: UnsafeMutablePointer<CChar>?
+
+  /// The connect timeout was set, so the conninfo's `connect_timeout` does not count.
+  var hasConnectTimeout: Bool { hasOwnConnectTimeout || inConninfo.contains(.connectTimeout) }
 
   /// The struct's size in the first release, up to `reserved`.
   static var firstSize: Int { 136 }
@@ -63,7 +68,7 @@ struct Options {
       own.copyMemory(from: UnsafeRawBufferPointer(start: options, count: Swift.min(Int(size), known)))
     }
     given.size = known
-    hasConnectTimeout = given.connect_timeout_ms != Options.defaults.connect_timeout_ms
+    hasOwnConnectTimeout = given.connect_timeout_ms != Options.defaults.connect_timeout_ms
     return copyTexts()
   }
 
@@ -95,24 +100,24 @@ struct Options {
   /// Whether the options make sense together. 0, or POOL_EINVAL with a message that names the option.
   func validate() -> Int32 {
     let numbers: Int32 =
-      check("min_size", given.min_size, 0, POOL_MAX_SIZE_LIMIT)
-      | check("max_size", given.max_size, 1, POOL_MAX_SIZE_LIMIT)
-      | check("max_waiting", given.max_waiting, 0, .max)
-      | check("acquire_timeout_ms", given.acquire_timeout_ms, POOL_TIMEOUT_INFINITE, .max)
-      | check("connect_timeout_ms", given.connect_timeout_ms, 1, .max)
-      | check("connect_concurrency", given.connect_concurrency, 0, POOL_MAX_SIZE_LIMIT)
-      | check("max_lifetime_ms", given.max_lifetime_ms, 0, .max)
-      | check("lifetime_jitter_percent", given.lifetime_jitter_percent, 0, 100)
-      | check("idle_timeout_ms", given.idle_timeout_ms, 0, .max)
-      | check("check", given.check, POOL_CHECK_NONE, POOL_CHECK_PING)
-      | check("check_after_idle_ms", given.check_after_idle_ms, 0, .max)
-      | check("check_timeout_ms", given.check_timeout_ms, 1, .max)
-      | check("reset", given.reset, POOL_RESET_NONE, POOL_RESET_QUERY)
-      | check("queue_mode", given.queue_mode, POOL_LIFO, POOL_FIFO)
-      | check("leak_threshold_ms", given.leak_threshold_ms, 0, .max)
-      | check("exact_times", given.exact_times, 0, 1)
-      | check("background_open", given.background_open, 0, 1)
-      | check("reserved", given.reserved, 0, 0)
+      check(.minSize, given.min_size, 0, POOL_MAX_SIZE_LIMIT)
+      | check(.maxSize, given.max_size, 1, POOL_MAX_SIZE_LIMIT)
+      | check(.maxWaiting, given.max_waiting, 0, .max)
+      | check(.acquireTimeout, given.acquire_timeout_ms, POOL_TIMEOUT_INFINITE, .max)
+      | check(.connectTimeout, given.connect_timeout_ms, 1, .max)
+      | check(.connectConcurrency, given.connect_concurrency, 0, POOL_MAX_SIZE_LIMIT)
+      | check(.maxLifetime, given.max_lifetime_ms, 0, .max)
+      | check(.lifetimeJitterPercent, given.lifetime_jitter_percent, 0, 100)
+      | check(.idleTimeout, given.idle_timeout_ms, 0, .max)
+      | check(.check, given.check, POOL_CHECK_NONE, POOL_CHECK_PING)
+      | check(.checkAfterIdle, given.check_after_idle_ms, 0, .max)
+      | check(.checkTimeout, given.check_timeout_ms, 1, .max)
+      | check(.reset, given.reset, POOL_RESET_NONE, POOL_RESET_QUERY)
+      | check(.queueMode, given.queue_mode, POOL_LIFO, POOL_FIFO)
+      | check(.leakThreshold, given.leak_threshold_ms, 0, .max)
+      | check(.exactTimes, given.exact_times, 0, 1)
+      | check(.backgroundOpen, given.background_open, 0, 1)
+      | check(.reserved, given.reserved, 0, 0)
     return numbers != 0 ? POOL_EINVAL : validateRelations()
   }
 
@@ -123,21 +128,33 @@ struct Options {
     }
     if given.min_size > given.max_size {
       return Failure.set(POOL_EINVAL) {
-        $0.append("min_size is ")
+        append(.minSize, &$0)
+        $0.append(" is ")
         $0.append(Int(given.min_size))
-        $0.append(", more than max_size, which is ")
+        $0.append(", more than ")
+        append(.maxSize, &$0)
+        $0.append(", which is ")
         $0.append(Int(given.max_size))
       }
     }
     let hasQuery = resetQuery.map { $0[0] != 0 } ?? false
     if given.reset == POOL_RESET_QUERY, !hasQuery {
-      return Failure.set(POOL_EINVAL, "reset is query, but reset_query is not set")
+      return Failure.set(POOL_EINVAL) {
+        append(.reset, &$0)
+        $0.append(" is query, but reset_query is not set")
+      }
     }
     if given.reset != POOL_RESET_QUERY, hasQuery {
-      return Failure.set(POOL_EINVAL, "reset_query is set, but reset is not query")
+      return Failure.set(POOL_EINVAL) {
+        append(.resetQuery, &$0)
+        $0.append(" is set, but reset is not query")
+      }
     }
     if let name, strlen(name) > POOL_NAME_LIMIT {
-      return Failure.set(POOL_EINVAL, "name is longer than 63 bytes")
+      return Failure.set(POOL_EINVAL) {
+        append(.name, &$0)
+        $0.append(" is longer than 63 bytes")
+      }
     }
     return POOL_OK
   }
@@ -166,10 +183,10 @@ struct Options {
   }
 
   /// 0 if `value` is in its range, else POOL_EINVAL with a message that names the option.
-  private func check(_ name: StaticString, _ value: Int32, _ least: Int32, _ most: Int32) -> Int32 {
+  private func check(_ name: OptionName, _ value: Int32, _ least: Int32, _ most: Int32) -> Int32 {
     if value >= least, value <= most { return POOL_OK }
     return Failure.set(POOL_EINVAL) {
-      $0.append(name)
+      append(name, &$0)
       $0.append(" is ")
       $0.append(Int(value))
       $0.append("; it must be from ")
@@ -177,6 +194,14 @@ struct Options {
       $0.append(" to ")
       $0.append(Int(most))
     }
+  }
+
+  /// An option as whoever set it has to know it: of the conninfo, or of the struct.
+  private func append(_ name: OptionName, _ message: inout Message) {
+    let isKey = inConninfo.contains(name)
+    if isKey { message.append("pool_") }
+    message.append(name.text)
+    if !isKey, name.isDuration { message.append("_ms") }
   }
 
   /// What the core must know.

@@ -82,6 +82,7 @@ enum PoolLife {
     Hosting.forgetForked(record)
     if isHosted { Hosting.number(record) }
     record.pointee.silentTarget = SilentTarget()
+    record.pointee.loginTurns = LoginTurns()
     record.pointee.lastError.clear()
     record.pointee.log.startOver()
     record.pointee.isPlain = options.isPlain

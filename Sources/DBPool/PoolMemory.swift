@@ -111,7 +111,12 @@ extension Session {
     attemptSocket = Descriptor()
     descriptor = Descriptor()
     socketNumber = -1
+    expectedSocket.store(Session.unfit, ordering: .relaxed)
     backendPID = 0
+    target = .any
+    finished = 0
+    configuring = nil
+    trespass = .none
     watchSerial &+= 1
     isLeakReported = false
     isListed = false

@@ -27,6 +27,7 @@ struct PoolRecord: ~Copyable {
   var sessions = Segments<Session>()
   var waiters = Segments<Waiter>()
   var silentTarget = SilentTarget()
+  var loginTurns = LoginTurns()
   /// The last connect failure, cleaned, without any password.
   var lastError: FixedText
   var lastErrorAt: Instant = 0
@@ -42,6 +43,8 @@ struct PoolRecord: ~Copyable {
   var isHosted = false
   /// Constant while the pool lives; see `Options.isPlain`.
   var isPlain = false
+  /// Advances when a login has ended.
+  let loginEnds = ParkingSpot()
   /// Advances at everything that `pool_wait` and `pool_drain` wait for.
   let changes = ParkingSpot()
   /// Threads in `pool_wait` and `pool_drain`.
@@ -119,6 +122,12 @@ extension RecordPointer {
     guard pointee.watchers.load(ordering: .sequentiallyConsistent) > 0 else { return }
     pointee.changes.advance()
     pointee.changes.wake()
+  }
+
+  /// The clock by which the time of use of loans is measured.
+  @inline(__always)
+  var loanClock: Instant {
+    pointee.options.given.exact_times == 0 ? process.pointee.coarseNow.load(ordering: .relaxed) : Clock.now
   }
 
   /// The record has the pool that this token stands for. Under the lock.

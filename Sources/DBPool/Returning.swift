@@ -32,17 +32,31 @@ enum Returning {
     }
     let address = UInt(bitPattern: connection)
     record.pointee.lock.lock()
-    let session = ConnectionTable.session(record, address)
-    let isForked = record.pointee.forkedLoans?.contains(address) ?? false
-    let isClosed = record.pointee.core.isClosed
+    guard let session = ConnectionTable.session(record, address) else { return refuse(record, address) }
     record.pointee.lock.unlock()
-    guard let session else {
-      if isForked { return Failure.set(POOL_EFORKED) }
-      return Failure.set(isClosed ? POOL_ECLOSED : POOL_EFOREIGN)
-    }
-    guard take(session, address) else { return Failure.set(POOL_ENOTLEASED) }
+    guard take(session, address) else { return notLeased(record) }
     end(session, isDiscard ? .discarded : condition(session, Connection(OpaquePointer(connection))))
     return POOL_OK
+  }
+
+  /// Of a connection that the pool has and nobody borrows.
+  static func notLeased(_ record: RecordPointer) -> Int32 {
+    record.pointee.lock.lock()
+    let isClosed = record.pointee.core.isClosed
+    record.pointee.lock.unlock()
+    return Failure.set(isClosed ? POOL_ECLOSED : POOL_ENOTLEASED)
+  }
+
+  /// Why an address is no connection of the pool's. Under the lock; lets go of it.
+  static func refuse(_ record: RecordPointer, _ address: UInt) -> Int32 {
+    let isForked = record.pointee.forkedLoans?.contains(address) ?? false
+    let isClosed = record.pointee.core.isClosed
+    let isFinished = !isForked && !isClosed && SessionEvents.wasFinished(record, address)
+    record.pointee.lock.unlock()
+    if isFinished {
+      return Failure.set(POOL_ENOTLEASED, "the connection is no more: its borrower has called PQfinish on it")
+    }
+    return Failure.set(isForked ? POOL_EFORKED : isClosed ? POOL_ECLOSED : POOL_EFOREIGN)
   }
 
   @inline(__always)
@@ -52,19 +66,36 @@ enum Returning {
     ).exchanged
   }
 
-  /// What libpq knows of the connection, without a system call. After a PQreset of the borrower's it is another session:
-  /// not configured and not watched, so it is replaced.
+  /// What libpq knows of the connection, without a system call. After a PQreset of the borrower's it is another session
+  /// and not configured, so it is replaced; so is one that an error has shown to be unfit (`SessionEvents`).
   @inline(__always)
   private static func condition(_ session: SessionPointer, _ connection: Connection) -> Condition {
     // `open && idle` is 0 in each of libpq's enums.
     let oddities = connection.rawStatus | connection.rawTransactionStatus | connection.rawModes
     let isSame =
-      connection.socket == session.pointee.socketNumber && connection.backendPID == session.pointee.backendPID
-    if oddities == 0, isSame { return .idle }
-    return isSame ? unclean(connection) : .broken
+      connection.socket == session.pointee.expectedSocket.load(ordering: .relaxed)
+      && connection.backendPID == session.pointee.backendPID
+    return oddities == 0 && isSame ? .idle : unusual(session, connection)
   }
 
   @inline(never)
+  private static func unusual(_ session: SessionPointer, _ connection: Connection) -> Condition {
+    let expected = session.pointee.expectedSocket.load(ordering: .relaxed)
+    guard expected != Session.unfit, connection.socket == session.pointee.socketNumber,
+      connection.backendPID == session.pointee.backendPID
+    else { return .broken }
+    if expected == Session.doubted {
+      if connection.isReadOnly { return .broken }
+      session.pointee.expectedSocket.store(session.pointee.socketNumber, ordering: .relaxed)
+    }
+    let condition = unclean(connection)
+    // What is reset first is looked at afterwards: the borrower's own SET may be all there is to it.
+    guard condition == .idle, session.pointee.record.pointee.options.given.reset < POOL_RESET_DISCARD_ALL else {
+      return condition
+    }
+    return session.isOnTarget(connection) ? .idle : .broken
+  }
+
   private static func unclean(_ connection: Connection) -> Condition {
     guard connection.isOpen, !connection.isPipelining, !connection.isNonblocking else { return .broken }
     switch connection.transactionStatus {
@@ -77,9 +108,7 @@ enum Returning {
   @inline(__always)
   private static func end(_ session: SessionPointer, _ condition: Condition) {
     let record = session.pointee.record
-    let now =
-      record.pointee.options.given.exact_times == 0
-      ? process.pointee.coarseNow.load(ordering: .relaxed) : Clock.now
+    let now = record.loanClock
     record.pointee.lock.lock()
     record.pointee.core.release(session.slotPointer, condition, now: now)
     if record.pointee.core.isQuiet { return record.pointee.lock.unlock() }

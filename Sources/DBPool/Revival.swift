@@ -26,6 +26,7 @@ enum Revival {
     if record.pointee.isHosted { Hosting.noteForked(record) }
     PoolMemory.addAll(record)
     if record.pointee.isHosted { Hosting.numberOn(record) }
+    record.pointee.loginTurns = LoginTurns()
     record.pointee.jobs = 0
     record.pointee.leaks = 0
     record.pointee.isCallbackRunning = false

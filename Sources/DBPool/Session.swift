@@ -12,8 +12,8 @@ typealias SessionPointer = UnsafeMutablePointer<Session>
 
 /// What the runtime keeps for a slot: libpq's connection and the descriptor by which it is watched.
 ///
-/// Guarded by the pool's lock, but for `lent` and `nextInBucket` (atomic), and `connection`, `socketNumber`,
-/// `backendPID`, which do not change while the session is lent and are then read by its holder. From the moment the
+/// Guarded by the pool's lock, but for `lent`, `nextInBucket` and `expectedSocket` (atomic), and `connection`,
+/// `backendPID` and `target`, which do not change while the session is lent and are then read by its holder. From the moment the
 /// core has given a task for the slot until it is told the outcome, the upkeep thread alone uses `connection`.
 struct Session: ~Copyable {
   /// The core's part; first, so that a `SlotPointer` is a `SessionPointer`.
@@ -37,7 +37,18 @@ struct Session: ~Copyable {
   var descriptor = Descriptor()
   /// libpq's own number of the socket.
   var socketNumber: Int32 = -1
+  /// What `pool_put` compares with the connection's socket: `socketNumber` of an ordinary session; `unfit` of one that is
+  /// to be replaced; `unusual` of one that must be looked at more closely; `doubted` of one that refused a write. So none
+  /// costs the others anything.
+  let expectedSocket = Atomic<Int32>(-1)
   var backendPID: Int32 = 0
+  /// What must go on to hold of it: it held when the connection was new.
+  var target = SessionTarget.any
+  /// The address of the slot's last connection, when somebody else than the pool has called PQfinish on it.
+  var finished: UInt = 0
+  /// The new connection that `configure` is called with, and what it did to it that it must not do.
+  var configuring: OpaquePointer?
+  var trespass = Trespass.none
   /// Counts watches: an event of an earlier watch of this slot is ignored.
   var watchSerial: UInt32 = 0
   /// The kernel's number of the thread that borrowed it, kept when leaks are looked for.
@@ -50,6 +61,8 @@ struct Session: ~Copyable {
   /// It stands in the `ConnectionTable`.
   var isListed = false
   var stage = BackgroundStage.none
+  /// When the query of `.reset` was sent.
+  var resetBegan: Instant = 0
   /// Of a `stage` that is not `.none`.
   var query: BackgroundQuery?
   var job = Job()
@@ -62,6 +75,10 @@ struct Session: ~Copyable {
   static func of(_ slot: SlotPointer) -> SessionPointer {
     UnsafeMutableRawPointer(slot).assumingMemoryBound(to: Session.self)
   }
+
+  static var unfit: Int32 { -1 }
+  static var unusual: Int32 { -2 }
+  static var doubted: Int32 { -3 }
 
   /// What identifies this watch in an epoll event.
   var watchToken: UInt64 {
@@ -76,6 +93,12 @@ extension SessionPointer {
   }
 
   var slotPointer: SlotPointer { UnsafeMutableRawPointer(self).assumingMemoryBound(to: Slot.self) }
+
+  /// It still is what target_session_attrs asked for, as far as the server has told; by whoever has the connection.
+  func isOnTarget(_ connection: Connection) -> Bool {
+    pointee.expectedSocket.load(ordering: .relaxed) != Session.unusual
+      || pointee.target.isMet(by: connection) != false
+  }
 }
 
 typealias WaiterPointer = UnsafeMutablePointer<Waiter>
@@ -96,6 +119,15 @@ struct Waiter: ~Copyable {
 
 extension WaiterPointer {
   var ticketPointer: TicketPointer { UnsafeMutableRawPointer(self).assumingMemoryBound(to: Ticket.self) }
+}
+
+/// Of a connection that is not the pool's yet.
+enum Trespass: UInt8 {
+  case none
+  /// PQreset: another session, which is not watched.
+  case reset
+  /// PQfinish: the connection is no more.
+  case finish
 }
 
 /// A piece of work for a connector thread.
@@ -121,5 +153,7 @@ enum BackgroundStage: UInt8 {
   /// Ends an open transaction; the reset query may follow.
   case rollback
   case reset
+  /// An empty query after a reset that was slow: it takes what would hit the next borrower's.
+  case settle
   case ping
 }

@@ -25,6 +25,8 @@ private func signatures() {
   let _: (OpaquePointer?, pool_ticket_t) -> CInt = poolGetCancel
   let _: @convention(c) (OpaquePointer?, UnsafeMutableRawPointer?) -> CInt = pool_discard
   let _: (OpaquePointer?, UnsafeMutableRawPointer?) -> CInt = poolDiscard
+  let _: @convention(c) (OpaquePointer?, UnsafeMutableRawPointer?, Text) -> CInt = pool_report
+  let _: (OpaquePointer?, UnsafeMutableRawPointer?, Text) -> CInt = poolReport
   let _: @convention(c) (OpaquePointer?, CInt) -> CInt = pool_wait
   let _: (OpaquePointer?, CInt) -> CInt = poolWait
   let _: @convention(c) (OpaquePointer?, CInt, CInt) -> CInt = pool_resize

@@ -144,9 +144,11 @@ enum Upkeep {
   private static func rest(_ record: RecordPointer, _ now: Instant) -> Instant {
     var due = record.pointee.core.nextDeadline(now: now)
     if record.pointee.core.needsTime { due = Swift.min(due, now.after(tick)) }
+    let awaitsHosts = record.pointee.isHosted && record.pointee.core.isAwaitingEnds
     let isOver = record.pointee.core.isFinished && record.pointee.jobs == 0
     record.unlockAndWake()
     record.notifyChanges()
+    if awaitsHosts { Watch.hurry(record, since: now &- tick) }
     LeakSearch.run(record, now)
     Callbacks.start(record)
     if isOver { PoolLife.retire(record) }

@@ -58,18 +58,36 @@ enum Watch {
     Upkeep.signal(record)
   }
 
+  /// A host's libpq that has dropped a session without a goodbye (the server wrote nonsense) has closed its descriptor,
+  /// and ours alone keeps the connection: the server would never end it. So ours says that nothing more will come.
+  static func hurry(_ record: RecordPointer, since: Instant) {
+    for index in 0..<record.pointee.sessions.count {
+      guard let session = record.pointee.sessions.element(index) else { continue }
+      // Only this thread ends `.closing`, and only it closes the descriptor.
+      let slot = session.slotPointer
+      guard slot.pointee.state == .closing, slot.pointee.isStarted, slot.pointee.since <= since else { continue }
+      if session.pointee.descriptor.isOurs { _ = shutdown(session.pointee.descriptor.number, Int32(SHUT_WR)) }
+    }
+  }
+
   /// Lets go of our descriptor.
   static func end(_ session: SessionPointer) {
-    var descriptor = session.pointee.descriptor
-    if descriptor.isOurs { process.pointee.poller.ignore(descriptor.number) }
+    let descriptor = session.pointee.descriptor
     session.pointee.record.pointee.lock.lock()
     session.pointee.descriptor = Descriptor()
     session.pointee.watchSerial &+= 1
     session.pointee.record.pointee.lock.unlock()
+    release(descriptor)
+  }
+
+  /// Ends the watch on a descriptor that no session has any more, and closes it. Without the lock.
+  static func release(_ descriptor: Descriptor) {
+    var descriptor = descriptor
+    if descriptor.isOurs { process.pointee.poller.ignore(descriptor.number) }
     descriptor.close()
   }
 
-  /// The borrower's PQreset gave the connection another socket: watch that one.
+  /// The borrower's PQreset, which did not come to its end, gave the connection another socket: watch that one.
   static func move(_ session: SessionPointer, to socket: Int32) {
     end(session)
     let descriptor = Descriptor(duplicating: socket)

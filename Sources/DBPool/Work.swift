@@ -84,7 +84,11 @@ struct Work {
   /// of the descriptor will tell. What the server is still sending is read and dropped, or it would not come to the end.
   private func close() {
     if record.pointee.isHosted { return awaitEnd() }
-    guard let pointer = session.pointee.connection else { return forget() }
+    guard let pointer = session.pointee.connection else {
+      // Its borrower has finished it. Should libpq's goodbye not have got through, our duplicate ends the session.
+      if session.pointee.descriptor.isOurs { _ = shutdown(session.pointee.descriptor.number, Int32(SHUT_WR)) }
+      return awaitEnd()
+    }
     session.pointee.connection = nil
     let connection = Connection(pointer)
     let socket = connection.socket

@@ -13,8 +13,18 @@ public protocol ConnectHooks {
   /// touched again.
   mutating func enterLibpq() -> Bool
   mutating func leaveLibpq()
+  /// The server has asked for a login: blocks until this attempt may answer.
+  mutating func awaitLoginTurn(until deadline: Int64) -> LoginTurn
   /// Asked at least every 100 ms (but for a resolver that hangs). True: the connection is no longer wanted.
   mutating func shouldStop() -> Bool
+}
+
+extension ConnectHooks {
+  public mutating func awaitLoginTurn(until deadline: Int64) -> LoginTurn { .granted }
+}
+
+public enum LoginTurn {
+  case granted, timedOut, stopped
 }
 
 public enum ConnectResult {
@@ -56,6 +66,8 @@ public enum ConnectAttempt {
     let libpq = pool_libpq_table().pointee
     guard hooks.enterLibpq() else { return .abandoned }
     let started = libpq.connectStartParams(targets.keywords, targets.values, targets.expandsFirstName ? 1 : 0)
+    wipeFreedCopies(of: parameters.value(for: "password"))
+    wipeFreedCopies(of: parameters.value(for: "sslpassword"))
     guard let connection = started else {
       hooks.leaveLibpq()
       return .outOfMemory
@@ -86,6 +98,7 @@ private struct Attempt {
   private var fd: Int32 = -1
   private var inode: UInt64 = 0
   private var hasReachedServer = false
+  private var hasLoginTurn = false
 
   init(_ connection: OpaquePointer, _ targets: Targets, _ timeout: Int64) {
     self.connection = connection
@@ -100,10 +113,23 @@ private struct Attempt {
       if step == PGRES_POLLING_OK { return .connected }
       if step == PGRES_POLLING_FAILED { return .refused }
       if let end = wait(step == PGRES_POLLING_READING ? POLLIN : POLLOUT, &hooks) { return end }
+      if let end = awaitLoginTurn(&hooks) { return end }
       guard hooks.enterLibpq() else { return .abandoned }
       step = libpq.connectPoll(connection)
       noteProgress(&hooks)
       hooks.leaveLibpq()
+    }
+  }
+
+  /// Nil when the attempt may go on.
+  private mutating func awaitLoginTurn<Hooks: ConnectHooks>(_ hooks: inout Hooks) -> End? {
+    if hasLoginTurn || pool_libpq_table().pointee.status(connection) != CONNECTION_AWAITING_RESPONSE { return nil }
+    switch hooks.awaitLoginTurn(until: deadline) {
+    case .granted:
+      hasLoginTurn = true
+      return nil
+    case .timedOut: return .timedOut
+    case .stopped: return .stopped
     }
   }
 

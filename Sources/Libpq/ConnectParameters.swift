@@ -28,15 +28,27 @@ public struct ConnectParameters {
   public static func expand(
     conninfo: UnsafePointer<CChar>, fallbackApplicationName: UnsafePointer<CChar>?, message: inout Message
   ) -> Expansion {
+    guard mayUseEnvironment(&message) else { return .invalid }
     switch ConninfoProbe.run(conninfo, &message) {
     case .invalid: return .invalid
     case .outOfMemory: return .outOfMemory
     case .success(let probe):
       defer { probe.free() }
       guard isValid(probe, &message) else { return .invalid }
-      let options = EffectiveOptions(probe: probe, applicationName: fallbackApplicationName)
-      guard let parameters = ConnectParameters(options) else { return .outOfMemory }
-      return .success(parameters)
+      return withHome { home in
+        let pinned = PinnedOptions(home: home)
+        let options = EffectiveOptions(probe: probe, pinned: pinned, applicationName: fallbackApplicationName)
+        guard let parameters = ConnectParameters(options) else { return .outOfMemory }
+        return .success(parameters)
+      }
+    }
+  }
+
+  private static func withHome(_ body: (UnsafePointer<CChar>?) -> Expansion) -> Expansion {
+    // Longer than any path that can be opened.
+    withUnsafeTemporaryAllocation(of: CChar.self, capacity: 4096) { buffer in
+      guard let path = buffer.baseAddress, pool_home(path, 4096) else { return body(nil) }
+      return body(path)
     }
   }
 
@@ -98,6 +110,7 @@ private func hasItem(_ list: UnsafeBufferPointer<UInt8>, _ isWanted: (UnsafeBuff
 /// The values that libpq has told, with our additions.
 private struct EffectiveOptions {
   let probe: ConninfoProbe
+  let pinned: PinnedOptions
   let applicationName: UnsafePointer<CChar>?
 
   struct Size {
@@ -107,28 +120,39 @@ private struct EffectiveOptions {
     var hasEmptyValues = false
   }
 
-  private func forEach(_ body: (UnsafePointer<CChar>, UnsafePointer<CChar>) -> Void) {
+  /// The value comes in two parts, of which the second is mostly empty.
+  private func forEach(_ body: (UnsafePointer<CChar>, UnsafePointer<CChar>, UnsafePointer<CChar>) -> Void) {
+    let nothing = cString("")
     var option = probe.options
     while let keyword = option.pointee.keyword {
       let name = UnsafeBufferPointer<UInt8>(cString: keyword)
-      if !name.isEqual(to: "connect_timeout") {
-        if let value = probe.value(of: option.pointee) {
-          body(keyword, value)
-        } else if let value = defaultValue(of: name) {
-          body(keyword, cString(value))
-        } else if name.isEqual(to: "fallback_application_name"), let applicationName, applicationName[0] != 0 {
-          body(keyword, applicationName)
-        }
+      if name.isEqual(to: "connect_timeout") {
+      } else if let value = probe.value(of: option.pointee) {
+        body(keyword, value, nothing)
+      } else if let value = defaultValue(of: name) {
+        body(keyword, cString(value), nothing)
+      } else if name.isEqual(to: "fallback_application_name") || name.isEqual(to: "application_name") {
+        // libpq takes the second for the first when that is not set anywhere.
+        if let fallback = self.fallback, fallback[0] != 0 { body(keyword, fallback, nothing) }
+      } else if let (folder, file) = pinned.file(name) {
+        body(keyword, folder, file)
+      } else if PinnedOptions.isNothingWhenEmpty(name) {
+        body(keyword, nothing, nothing)
       }
       option += 1
     }
   }
 
+  /// What the server is told when neither conninfo nor environment name the application.
+  private var fallback: UnsafePointer<CChar>? {
+    probe.value(named: "fallback_application_name") ?? applicationName
+  }
+
   func measure() -> Size {
     var size = Size()
-    forEach { keyword, value in
+    forEach { keyword, value, more in
       size.arrayLength &+= 1
-      size.textBytes &+= strlen(keyword) &+ strlen(value) &+ 2
+      size.textBytes &+= strlen(keyword) &+ strlen(value) &+ strlen(more) &+ 2
       if value[0] == 0 {
         size.hasEmptyValues = true
         // keyword='' and a blank
@@ -150,7 +174,7 @@ private struct EffectiveOptions {
     if hasEmptyValues {
       keywords[0] = text.copy("dbname")
       values[0] = text.here
-      forEach { keyword, value in
+      forEach { keyword, value, _ in
         guard value[0] == 0 else { return }
         text.add(keyword)
         text.add(cString("='' "))
@@ -158,13 +182,14 @@ private struct EffectiveOptions {
       text.end()
       count = 1
     }
-    forEach { keyword, value in
+    forEach { keyword, value, more in
       guard value[0] != 0 else { return }
       keywords[count] = text.here
       text.add(keyword)
       text.end()
       values[count] = text.here
       text.add(value)
+      text.add(more)
       text.end()
       count &+= 1
     }

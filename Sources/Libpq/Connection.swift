@@ -74,6 +74,12 @@ public struct Connection {
   /// The corresponding C function is `PQconsumeInput`.
   public func consumeInput() -> Bool { pool_libpq_table().pointee.consumeInput(pointer) == 1 }
 
+  /// Has `procedure` called with `context` at what happens to the connection from now on, in the thread that uses it.
+  /// False: out of memory. The corresponding C function is `PQregisterEventProc`.
+  public func register(_ procedure: PGEventProc?, name: StaticString, context: UnsafeMutableRawPointer) -> Bool {
+    pool_libpq_table().pointee.registerEventProc(pointer, procedure, cString(name), context) != 0
+  }
+
   /// Whoever receives notices now; on a new connection that is libpq's default.
   /// The corresponding C function is `PQsetNoticeReceiver`, which with NULL only tells.
   public var noticeReceiver: PQnoticeReceiver? {

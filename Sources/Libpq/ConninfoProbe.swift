@@ -19,7 +19,10 @@ struct ConninfoProbe {
   }
 
   static func run(_ conninfo: UnsafePointer<CChar>, _ message: inout Message) -> Result {
-    switch parse(conninfo, &message) {
+    var secrets = SecretSizes()
+    // Also of those that libpq copied and then replaced by the sentinel, or refused.
+    defer { secrets.wipeFreedCopies() }
+    switch parse(conninfo, &secrets, &message) {
     case .success: break
     case .invalid: return .invalid
     case .outOfMemory: return .outOfMemory
@@ -55,6 +58,10 @@ struct ConninfoProbe {
     }
     return find(keyword, in: rest)
   }
+
+  func value(named keyword: StaticString) -> UnsafePointer<CChar>? {
+    find(UnsafeBufferPointer(keyword), in: options)
+  }
 }
 
 private let sentinel: StaticString = "(libdbpool's probe)"
@@ -70,12 +77,17 @@ private enum Verdict {
   case success, invalid, outOfMemory
 }
 
-private func parse(_ conninfo: UnsafePointer<CChar>, _ message: inout Message) -> Verdict {
+private func parse(_ conninfo: UnsafePointer<CChar>, _ secrets: inout SecretSizes, _ message: inout Message) -> Verdict
+{
   let libpq = pool_libpq_table().pointee
   var error: UnsafeMutablePointer<CChar>?
-  if let options = libpq.conninfoParse(conninfo, &error) {
+  let parsed = libpq.conninfoParse(conninfo, &error)
+  wipeFreedCopies(of: conninfo)
+  if let options = parsed {
+    secrets.note(options)
+    let mayBeUsed = mayUseServiceFile(options, &message)
     release(options)
-    return .success
+    return mayBeUsed ? .success : .invalid
   }
   guard let error else { return .outOfMemory }
   let verdict = isOutOfMemory(error) ? Verdict.outOfMemory : .invalid
@@ -97,6 +109,7 @@ private func begin(
 ) -> Answer {
   let libpq = pool_libpq_table().pointee
   guard let connection = start(conninfo, keyword, value, lastKeyword, lastValue) else { return .outOfMemory }
+  wipeFreedCopies(of: conninfo)
   defer { libpq.finish(connection) }
   guard let options = libpq.conninfo(connection) else { return .outOfMemory }
   // The last value stands there if all was parsed. What libpq then refuses is what was meant to be refused if the
@@ -119,6 +132,30 @@ private func begin(
   }
   if message.isEmpty { message.append("libpq does not tell the connection's parameters") }
   return .invalid
+}
+
+/// How long the passwords in a conninfo are, with their NUL.
+private struct SecretSizes {
+  private var password = 0
+  private var sslPassword = 0
+
+  mutating func note(_ options: UnsafeMutablePointer<PQconninfoOption>) {
+    if let text = find(UnsafeBufferPointer("password"), in: options) { password = strlen(text) &+ 1 }
+    if let text = find(UnsafeBufferPointer("sslpassword"), in: options) { sslPassword = strlen(text) &+ 1 }
+  }
+
+  func wipeFreedCopies() {
+    if password > 0 { wipeFreedText(bytes: password) }
+    if sslPassword > 0 { wipeFreedText(bytes: sslPassword) }
+  }
+}
+
+/// It lies in the home folder, or where the environment says.
+private func mayUseServiceFile(_ options: UnsafeMutablePointer<PQconninfoOption>, _ message: inout Message) -> Bool {
+  guard pool_has_foreign_rights(), let service = find(UnsafeBufferPointer("service"), in: options), service[0] != 0
+  else { return true }
+  message.append("service is not to be used in a process with the rights of another user")
+  return false
 }
 
 private func start(
@@ -163,11 +200,12 @@ private func find(
   return nil
 }
 
-/// Frees options; libpq does not wipe the passwords in them.
+/// Frees options; libpq does not wipe the passwords in them, nor in the copies that it has made and freed on the way.
 private func release(_ options: UnsafeMutablePointer<PQconninfoOption>) {
   var option = options
   while option.pointee.keyword != nil {
     if let value = option.pointee.val, let mark = option.pointee.dispchar, mark[0] == CChar(UInt8(ascii: "*")) {
+      wipeFreedCopies(of: value)
       explicit_bzero(value, strlen(value))
     }
     option += 1

@@ -43,18 +43,10 @@ private func sqlState(in line: UnsafeBufferPointer<UInt8>) -> UnsafeBufferPointe
   var from = 0
   while let mark = line.position(of: ":  ", from: from) {
     let state = line.part(mark &+ 3, mark &+ 8)
-    if state.count == 5, isSQLState(state), line.part(mark &+ 8, mark &+ 10).isEqual(to: ": ") { return state }
+    if isSQLState(state), line.part(mark &+ 8, mark &+ 10).isEqual(to: ": ") { return state }
     from = mark &+ 1
   }
   return nil
-}
-
-private func isSQLState(_ text: UnsafeBufferPointer<UInt8>) -> Bool {
-  for byte in text {
-    let isDigit = byte >= UInt8(ascii: "0") && byte <= UInt8(ascii: "9")
-    guard isDigit || (byte >= UInt8(ascii: "A") && byte <= UInt8(ascii: "Z")) else { return false }
-  }
-  return true
 }
 
 private struct VerboseLines {

@@ -38,7 +38,9 @@ extension PoolCore {
     guard slot.pointee.state == .opening else { return broken("an attempt failed on a slot that is not opening") }
     opening.remove(slot)
     vacate(slot)
-    attemptFailed(failure, now: now)
+    attemptFailed(slot, failure, now: now)
+    // A failure from before a reconnect holds nobody back.
+    serve(now: now)
   }
 
   /// The host opened it, but the pool is closed: nothing is concluded.
@@ -70,6 +72,7 @@ extension PoolCore {
     guard endLoan(slot, now: now) else { return }
     counters.discarded &+= 1
     if slot.pointee.isLost { health.suspect() }
+    slot.pointee.isUnfit = false
     countEnd(slot)
     oweReplacement()
     beginLater(slot, .closing)
@@ -139,6 +142,7 @@ extension PoolCore {
     slot.pointee.epoch = epoch
     slot.pointee.isCondemned = false
     slot.pointee.isLost = false
+    slot.pointee.isUnfit = false
     slot.pointee.isReplaced = false
     slot.pointee.isStarted = true
     // Only for attempts of our own there is a bound on those that have not reached a server.

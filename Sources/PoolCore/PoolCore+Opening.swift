@@ -33,7 +33,7 @@ extension PoolCore {
     let expired = slot.pointee.partner
     unpair(slot)
     vacate(slot)
-    attemptFailed(failure, now: now)
+    attemptFailed(slot, failure, now: now)
     if let expired, expired.pointee.state == .retiring { closeRetired(expired) }
   }
 
@@ -117,6 +117,7 @@ extension PoolCore {
     slot.pointee.epoch = epoch
     slot.pointee.isCondemned = false
     slot.pointee.isLost = false
+    slot.pointee.isUnfit = false
     slot.pointee.isReplaced = false
     slot.pointee.isStarted = false
     slot.pointee.hasReached = false
@@ -133,12 +134,14 @@ extension PoolCore {
     slot.pointee.attempt &+= 1
     stuck &+= 1
     vacate(slot)
-    attemptFailed(.transient, now: now)
+    attemptFailed(slot, .transient, now: now)
     if let expired, expired.pointee.state == .retiring { closeRetired(expired) }
   }
 
-  mutating func attemptFailed(_ failure: ConnectFailure, now: Instant) {
+  mutating func attemptFailed(_ slot: SlotPointer, _ failure: ConnectFailure, now: Instant) {
     counters.connectFailures &+= 1
+    // One from before a reconnect says nothing of what is connected to now.
+    guard slot.pointee.epoch == epoch else { return }
     owed = 0
     let random = nextRandom()
     health.failed(failure, now: now, random: random)

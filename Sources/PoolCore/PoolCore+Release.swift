@@ -138,6 +138,16 @@ extension PoolCore {
     ticketDeadlines.insert(ticket, due: ticket.pointee.deadline)
   }
 
+  /// The holder of a lent connection knows that it is of no use: it is closed and replaced when it comes back.
+  public mutating func spoiled(_ slot: SlotPointer) {
+    guard slot.pointee.state == .leased else { return broken("spoiled a slot that is not leased") }
+    slot.pointee.isUnfit = true
+    slot.pointee.isCondemned = true
+  }
+
+  /// Whether a lent connection would be closed if it came back now.
+  public func isLeaving(_ slot: SlotPointer) -> Bool { mustClose(slot) }
+
   /// An open connection is free: it goes to the oldest waiter, or to the idle ones, or is closed if its time is over.
   mutating func settle(_ slot: SlotPointer, isChecked: Bool = false, now: Instant) {
     if mustClose(slot) {
@@ -156,6 +166,7 @@ extension PoolCore {
   /// Expired, but its replacement is not open yet and its grace not over: the heap still has it.
   private func isInGrace(_ slot: SlotPointer) -> Bool {
     slot.pointee.partner?.pointee.state == .opening && slot.pointee.heapIndex >= 0 && !slot.pointee.isLost
+      && !slot.pointee.isUnfit
   }
 
   /// More connections than `maxSize`, not counting those that go already.
@@ -189,9 +200,10 @@ extension PoolCore {
     beginLater(slot, .closing)
   }
 
-  /// Another session is to be opened, though perhaps nobody waits.
+  /// Another session is to be opened, though perhaps nobody waits: not at a server that has none left, which others need
+  /// more.
   mutating func oweReplacement() {
-    guard !isClosed, !isDrained, !settings.opensOnGrant else { return }
+    guard !isClosed, !isDrained, !settings.opensOnGrant, health.lastFailure != .tooManyConnections else { return }
     owed &+= 1
     limitOwed()
   }
@@ -201,6 +213,8 @@ extension PoolCore {
     expiries.remove(slot)
     if slot.pointee.isLost {
       counters.lost &+= 1
+    } else if slot.pointee.isUnfit {
+      counters.discarded &+= 1
     } else if slot.pointee.isCondemned {
       counters.expired &+= 1
     }

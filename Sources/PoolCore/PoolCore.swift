@@ -106,6 +106,9 @@ public struct PoolCore: ~Copyable {
   /// Connections that will be lent no more and count still.
   var going: Int { toClose + closing.count + stale.count + ending }
 
+  /// Sessions were closed, and the server's end of them is not yet seen closed.
+  public var isAwaitingEnds: Bool { !closing.isEmpty }
+
   /// No connection is open.
   public var isEmpty: Bool { live == 0 }
 

@@ -31,6 +31,8 @@ public struct Slot: Linked, Due {
   public internal(set) var isCondemned = false
   /// The server or the network ended the session.
   public internal(set) var isLost = false
+  /// Its peer is there, but an error has shown that it is of no use.
+  public internal(set) var isUnfit = false
   /// Lent when it expired; the session that replaces it is open already.
   var isReplaced = false
   /// Hosted: the host still has an object of an earlier session.

@@ -21,7 +21,12 @@ public struct Descriptor: Sendable {
 
   /// A duplicate of `number`, close-on-exec; not `isOpen`, with errno set, when there is none.
   public init(duplicating number: Int32) {
-    self.init(number: pool_duplicate(number))
+    let copy = pool_duplicate(number)
+    self.init(number: copy)
+    guard copy >= 0, !isOpen else { return }
+    let error = pool_errno()
+    _ = CPoolShims.close(copy)
+    pool_set_errno(error)
   }
 
   public var isOpen: Bool { number >= 0 }

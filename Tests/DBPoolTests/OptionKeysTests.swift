@@ -23,8 +23,9 @@ final class OptionKeysTests: XCTestCase {
     if code == POOL_OK { return options.given[keyPath: path] }
     XCTAssertEqual(code, POOL_EINVAL, line: line)
     XCTAssertEqual(options.given[keyPath: path], before, "a refused value leaves the option", line: line)
-    // Blanks around a value are not shown.
-    let shown = value.prefix(100).trimmingCharacters(in: .whitespaces)
+    // Blanks around a value are not shown, nor what comes behind a character that no value has.
+    let plain = value.prefix(100).prefix { $0.isASCII && ($0.isLetter || $0.isNumber || "_-+. ".contains($0)) }
+    let shown = plain.trimmingCharacters(in: .whitespaces) + (plain.count < value.count ? "..." : "")
     XCTAssertTrue(lastError.text.hasPrefix("pool_\(key) is \"\(shown)\"; it must be "), lastError.text)
     return nil
   }
@@ -59,10 +60,12 @@ final class OptionKeysTests: XCTestCase {
   func testWhatTheCallerWroteIsCleanedAndCut() {
     var options = Options()
     XCTAssertEqual(apply("a\u{1B}[31m\nb", "1", to: &options), POOL_EINVAL)
-    XCTAssertEqual(lastError.text, "unknown option \"pool_a[31m; b\" in the conninfo")
+    XCTAssertEqual(lastError.text, "unknown option \"pool_a...\" in the conninfo")
     XCTAssertEqual(apply("max_size", String(repeating: "9", count: 5000), to: &options), POOL_EINVAL)
     XCTAssertEqual(
-      lastError.text, "pool_max_size is \"\(String(repeating: "9", count: 100))\"; it must be a whole number")
+      lastError.text, "pool_max_size is \"\(String(repeating: "9", count: 100))...\"; it must be a whole number")
+    XCTAssertEqual(apply("max_size", "20&password=secret", to: &options), POOL_EINVAL)
+    XCTAssertEqual(lastError.text, "pool_max_size is \"20...\"; it must be a whole number")
   }
 
   func testUnits() {
@@ -135,6 +138,26 @@ final class OptionKeysTests: XCTestCase {
         XCTAssertNil(number(key, text, path), "\(key) \(text)")
       }
     }
+  }
+
+  func testARangeErrorNamesTheOptionAsItWasGiven() {
+    for (key, value, name) in [
+      ("max_size", "0", "pool_max_size is 0"), ("check_timeout", "0", "pool_check_timeout is 0"),
+    ] {
+      var options = Options()
+      XCTAssertEqual(apply(key, value, to: &options), POOL_OK)
+      XCTAssertEqual(options.validate(), POOL_EINVAL)
+      XCTAssertTrue(lastError.text.hasPrefix(name), lastError.text)
+    }
+    var options = Options()
+    options.given.check_timeout_ms = 0
+    XCTAssertEqual(options.validate(), POOL_EINVAL)
+    XCTAssertTrue(lastError.text.hasPrefix("check_timeout_ms is 0"), lastError.text)
+    options = Options()
+    options.given.max_size = 5
+    XCTAssertEqual(apply("min_size", "6", to: &options), POOL_OK)
+    XCTAssertEqual(options.validate(), POOL_EINVAL)
+    XCTAssertEqual(lastError.text, "pool_min_size is 6, more than max_size, which is 5")
   }
 
   func testTextsAreCopiedAndTheLastOneCounts() {

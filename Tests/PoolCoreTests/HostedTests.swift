@@ -49,6 +49,28 @@ import Testing
     #expect(pool.fresh() != nil)
   }
 
+  @Test func whatIsSpoiledGoesWhenItIsPut() throws {
+    let slot = try #require(pool.fresh())
+    pool.adopt(slot)
+    #expect(!pool.isLeaving(slot))
+    pool.core.spoiled(slot)
+    #expect(pool.isLeaving(slot))
+    #expect(!pool.put(slot) && slot.pointee.state == .ending)
+    #expect(pool.core.counters.discarded == 1 && pool.core.counters.lost == 0 && pool.core.counters.expired == 0)
+  }
+
+  @Test func whatIsSpoiledAndDiscardedIsCountedOnce() throws {
+    let slot = try #require(pool.fresh())
+    pool.adopt(slot)
+    pool.core.spoiled(slot)
+    pool.core.discardHosted(slot, now: pool.now)
+    #expect(pool.core.counters.discarded == 1)
+    pool.upkeep()
+    let next = try #require(pool.fresh())
+    pool.adopt(next)
+    #expect(!pool.isLeaving(next))
+  }
+
   @Test func nobodyIsGrantedAFreshSlotBeforeThoseWhoWait() throws {
     pool.openAll(3)
     let waiting = (0..<2).compactMap { _ in pool.wait() }

@@ -99,6 +99,34 @@ import Testing
     #expect(unreached <= 16 && pool.core.unreached <= 16)
   }
 
+  /// With the server full, a session that goes is not replaced unasked: others need the room more.
+  @Test func nothingIsReplacedUnaskedAtAServerThatIsFull() {
+    let pool = TestPool()
+    pool.fill(1)
+    guard let slot = pool.lend() else { return }
+    let ticket = pool.wait(for: 5)
+    for item in pool.tasks() { pool.core.openFailed(item.slot, .tooManyConnections, now: pool.now) }
+    pool.pass(5)
+    if let ticket { _ = pool.core.timeOut(ticket, now: pool.now) }
+    pool.core.release(slot, .discarded, now: pool.now)
+    #expect(pool.core.owed == 0)
+    pool.pass(1000)
+    pool.upkeep()
+    #expect(pool.core.gauges.total == 0 && !pool.needsUpkeep)
+  }
+
+  /// A corrected password, then `pool_reconnect`: the refusal of the old one comes late.
+  @Test func aFailureFromBeforeAReconnectDelaysNothing() {
+    let pool = TestPool()
+    let ticket = pool.wait()
+    let late = pool.tasks()
+    pool.core.reconnect(now: pool.now)
+    for item in late { pool.core.openFailed(item.slot, .permanent, now: pool.now) }
+    #expect(!pool.hasFailedForGood && pool.core.counters.connectFailures == 1)
+    pool.upkeep()
+    #expect(pool.granted(ticket) != nil)
+  }
+
   @Test func aFailureLeavesTheCallerInTheQueue() {
     let pool = TestPool()
     let ticket = pool.wait()

@@ -47,6 +47,7 @@ final class TestPool {
   var hasFailedForGood: Bool { core.failedForGood }
   var needsTime: Bool { core.needsTime }
   var needsUpkeep: Bool { core.needsUpkeep(now: now) }
+  func isLeaving(_ slot: SlotPointer) -> Bool { core.isLeaving(slot) }
   func refuseTry() -> Refusal { core.refuseTry() }
   func refuseWaiting(limit: Int) -> Bool { core.refuseWaiting(limit: limit) }
   func endCheck(_ ticket: TicketPointer) -> Bool { core.endCheck(ticket, now: now) }

@@ -103,7 +103,7 @@ extension World {
       trace.note(now, "the host fails", slot, id)
       place[slot] = .empty
       tally.connectFailures += 1
-      health.failed(failure, now: now)
+      if attempt.epoch == epoch { health.failed(failure, now: now) }
       core.freshFailed(slots + slot, failure, now: now)
     } else if isClosed {
       trace.note(now, "the host is too late", slot, id)

@@ -153,7 +153,7 @@ extension World {
       trace.note(now, "attempt fails", id, slot)
       place[slot] = .empty
       tally.connectFailures += 1
-      health.failed(failure, now: now)
+      if attempt.epoch == epoch { health.failed(failure, now: now) }
       core.openFailed(slots + slot, failure, now: now)
     } else {
       opened(slot, attempt)
@@ -190,7 +190,7 @@ extension World {
     stuck += 1
     place[slot] = .empty
     tally.connectFailures += 1
-    health.failed(.transient, now: now)
+    if attempt.epoch == epoch { health.failed(.transient, now: now) }
   }
 
   // MARK: Resets, checks and closing

@@ -72,6 +72,7 @@ TEST(limits_are_checked_across_conninfo_and_struct) {
   options.min_size = 5;
   CHECK(pool_create("pool_max_size=3", &options) == NULL);
   CHECK_INT(pool_errcode(), ==, POOL_EINVAL);
+  CHECK_HAS(pool_errmsg(), "min_size is 5, more than pool_max_size, which is 3");
 }
 
 TEST(every_option_has_a_key) {
@@ -151,7 +152,7 @@ TEST(a_wrong_number_is_named) {
   char conninfo[128];
   for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
     snprintf(conninfo, sizeof conninfo, "pool_max_size=%s", wrong[i]);
-    check_refused(conninfo, "max_size");
+    check_refused(conninfo, "pool_max_size is");
   }
 }
 

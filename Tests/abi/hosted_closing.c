@@ -2,6 +2,7 @@
 #include "host.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,21 +48,28 @@ TEST(a_slot_counts_until_its_object_is_closed) {
   host_end(host);
 }
 
+enum ending { CLOSED, LEFT_OPEN, FROZEN };
+
 /* Milliseconds until the slot of a discarded loan is there again. */
-static int64_t until_free(struct host *host, bool closed) {
+static int64_t until_free(struct host *host, enum ending ending) {
   void *token = host_get_working(host, POOL_TIMEOUT_DEFAULT);
   if (!token)
     return -1;
   PGconn *object = host_object(host, token);
-  if (!closed) {
+  int pid = host_pid(host, token);
+  if (ending != CLOSED) {
     host->objects[POOL_TOKEN_SLOT(token)] = NULL;
     atomic_fetch_sub(&host->open, 1);
   }
+  if (ending == FROZEN)
+    CHECK_INT(kill(pid, SIGSTOP), ==, 0);
   CHECK_INT(host_discard(host, token), ==, 0);
   int64_t start = now_ms();
   token = pool_get(host->pool, slow(5000));
   int64_t took = now_ms() - start;
-  if (!closed)
+  if (ending == FROZEN)
+    CHECK_INT(kill(pid, SIGCONT), ==, 0);
+  if (ending != CLOSED)
     PQfinish(object);
   CHECK(token && is_fresh(token));
   CHECK_INT(host_adopt(host, token), ==, 0);
@@ -69,7 +77,7 @@ static int64_t until_free(struct host *host, bool closed) {
   return took;
 }
 
-static int64_t until_closed_is_free(void *host) { return until_free(host, true); }
+static int64_t until_closed_is_free(void *host) { return until_free(host, CLOSED); }
 
 TEST(a_closed_slot_is_free_when_the_server_has_closed_its_end) {
   struct host *host = host_start(0, 1);
@@ -81,9 +89,18 @@ TEST(a_closed_slot_is_free_when_the_server_has_closed_its_end) {
 TEST(a_closed_slot_is_free_after_a_second_whatever_the_server_does) {
   struct host *host = host_start(0, 1);
   REQUIRE(host);
-  int64_t took = until_free(host, false);
+  int64_t took = until_free(host, FROZEN);
   CHECK_INT(took, >=, 900);
   CHECK_INT(took, <=, slow(1500));
+  host_end(host);
+}
+
+/* A libpq that has dropped a session without a goodbye has closed its socket, and only the pool's duplicate was left. */
+TEST(a_slot_is_free_soon_though_nobody_said_goodbye_to_the_server) {
+  struct host *host = host_start(0, 1);
+  REQUIRE(host);
+  int64_t took = until_free(host, LEFT_OPEN);
+  CHECK_INT(took, <=, slow(800));
   host_end(host);
 }
 

@@ -144,6 +144,22 @@ TEST(a_wrong_password_fails_early_in_the_servers_words) {
   drop_role("abi_wrong");
 }
 
+/* Servers lock accounts after a few failed logins: all ten connections of a new pool had tried at once. */
+TEST(a_wrong_password_is_tried_once_however_many_connections_are_wanted) {
+  create_role("abi_once", "right", "");
+  char conninfo[256];
+  snprintf(conninfo, sizeof conninfo, "host=%s port=%d user=abi_once password=wrong pool_min_size=10", server_host(),
+           server_port());
+  pool_t *pool = pool_create(conninfo, NULL);
+  REQUIRE(pool);
+  CHECK_INT(pool_wait(pool, slow(4000)), ==, POOL_ECONNECT);
+  observe_ms(1000);
+  CHECK_INT(STAT(pool, connect_failures), ==, 1);
+  CHECK_INT(STAT(pool, connecting), ==, 0); /* those that waited with their password have given up */
+  CHECK_INT(pool_close(pool), ==, 0);
+  drop_role("abi_once");
+}
+
 TEST(a_missing_database_fails_early_in_the_servers_words) {
   check_permanent("dbname=abi_no_such_database", "does not exist");
 }
@@ -165,7 +181,52 @@ TEST(a_corrected_password_is_noticed) {
   drop_role("abi_late");
 }
 
+TEST(pool_reconnect_tries_a_corrected_password_at_once) {
+  create_role("abi_soon", "first", "");
+  char conninfo[256];
+  snprintf(conninfo, sizeof conninfo, "host=%s port=%d user=abi_soon password=second sslmode=disable", server_host(),
+           server_port());
+  pool_t *pool = pool_create(conninfo, NULL);
+  REQUIRE(pool);
+  CHECK(pool_get(pool, slow(500)) == NULL);
+  CHECK_INT(pool_errcode(), ==, POOL_ECONNECT);
+  CHECK(sql_run(observer(), "alter role abi_soon password 'second'"));
+  CHECK_INT(pool_reconnect(pool), ==, 0);
+  int64_t start = now_ms();
+  PGconn *conn = get_working(pool, slow(4000));
+  CHECK_INT(now_ms() - start, <, slow(2000)); /* not after the 5 s that such an error makes attempts wait */
+  CHECK_INT(pool_put(pool, conn), ==, 0);
+  CHECK_INT(pool_close(pool), ==, 0);
+  WAIT_FOR(2000, sql_number(observer(), "select count(*) from pg_stat_activity where usename = 'abi_soon'") == 0);
+  drop_role("abi_soon");
+}
+
 /* ----------------------------------------------------------------------------------------- too many clients */
+
+TEST(a_full_server_is_not_asked_for_more_than_is_needed) {
+  create_role("abi_full", "full", "connection limit 1");
+  char conninfo[256];
+  snprintf(conninfo, sizeof conninfo, "host=%s port=%d user=abi_full password=full pool_max_size=3", server_host(),
+           server_port());
+  pool_t *pool = pool_create(conninfo, NULL);
+  REQUIRE(pool);
+  PGconn *held = get_working(pool, slow(5000));
+  pool_ticket_t ticket = 0;
+  CHECK_INT(pool_get_start(pool, slow(10000), &ticket), ==, 0);
+  WAIT_FOR(5000, STAT(pool, connect_failures) >= 1);
+  CHECK_INT(pool_get_cancel(pool, ticket), ==, 0);
+  WAIT_FOR(5000, STAT(pool, connecting) == 0);
+  CHECK_INT(pool_discard(pool, held), ==, 0);
+  /* Nobody waits: the room is left to others. In these 1.2 s a replacement would come. */
+  observe_ms(1200);
+  CHECK_INT(STAT(pool, opened), ==, 1);
+  CHECK_INT(STAT(pool, total), ==, 0);
+  PGconn *conn = get_working(pool, slow(5000));
+  CHECK_INT(pool_put(pool, conn), ==, 0);
+  CHECK_INT(pool_close(pool), ==, 0);
+  WAIT_FOR(2000, sql_number(observer(), "select count(*) from pg_stat_activity where usename = 'abi_full'") == 0);
+  drop_role("abi_full");
+}
 
 TEST(those_that_fit_are_served_when_the_server_is_full) {
   create_role("abi_few", "few", "connection limit 2");

@@ -55,6 +55,12 @@ PGconn *get_working(pool_t *pool, int timeout_ms) {
   return conn;
 }
 
+void settle_threads(void) {
+  int64_t end = now_ms() + 5000;
+  while (getenv("POOL_TEST_SETTLE") && running_threads() > resting_threads() && now_ms() < end)
+    nap_ms(5);
+}
+
 void close_whole(pool_t *pool) {
   WAIT_FOR(2000, STAT(pool, in_use) == 0 && STAT(pool, waiting) == 0);
   CHECK_INT(STAT(pool, internal_errors), ==, 0);

@@ -22,6 +22,10 @@ int64_t stat_at(pool_t *pool, size_t offset);
 PGconn *get_working(pool_t *pool, int timeout_ms);
 bool works(PGconn *conn);
 
+/* Under valgrind: waits until the connector threads are gone. What they have of their own in OpenSSL would look lost in a
+ * child, and at its end. */
+void settle_threads(void);
+
 /* Closes a pool that must be whole again: nothing lent, nobody waiting. */
 void close_whole(pool_t *pool);
 

@@ -4,6 +4,7 @@
 #ifndef POOL_LIBPQ_H
 #define POOL_LIBPQ_H
 
+#include <libpq-events.h>
 #include <libpq-fe.h>
 
 /* Read by every pool_put: Swift need not ask whether the function is there. */
@@ -24,6 +25,7 @@ struct pool_libpq {
   PQconninfoOption *(*conninfoParse)(const char *conninfo, char **errmsg);
   void (*conninfoFree)(PQconninfoOption *);
   void (*freemem)(void *);
+  int (*registerEventProc)(PGconn *, PGEventProc, const char *name, void *passThrough);
 
   /* looking at it */
   ConnStatusType (*POOL_NONNULL status)(const PGconn *);
@@ -48,7 +50,7 @@ struct pool_libpq {
   int (*isBusy)(PGconn *);
   PGresult *(*getResult)(PGconn *);
   PGnotify *(*notifies)(PGconn *);
-  ExecStatusType (*resultStatus)(const PGresult *);
+  ExecStatusType (*POOL_NONNULL resultStatus)(const PGresult *);
   char *(*resultErrorField)(const PGresult *, int);
   void (*clear)(PGresult *);
 

@@ -26,8 +26,8 @@ void pool_callback_set(uint64_t token);
 int pool_at_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
 int pool_at_exit(void (*body)(void));
 
-/* Lets OpenSSL, if libpq brought it along, initialise itself and register its exit handler now, so that ours, registered
- * after it, runs before it. Nothing happens when there is no OpenSSL. */
+/* Lets OpenSSL, if libpq brought it along, initialise itself now, without an exit handler. Where the host was quicker it
+ * has one, and ours, registered after it, runs before it. Nothing happens when there is no OpenSSL. */
 void pool_tls_prepare(void);
 
 /* Sleeps `milliseconds`, or for ever if negative. Not a cancellation point. */

@@ -8,6 +8,7 @@ others out. `_released` lets the other threads run, for what can block or work f
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from ctypes import (
     CDLL,
     CFUNCTYPE,
@@ -21,6 +22,7 @@ from ctypes import (
     c_size_t,
     c_uint64,
     c_void_p,
+    cast,
     memmove,
     sizeof,
 )
@@ -241,6 +243,7 @@ get_start = _declare(_held, "pool_get_start", c_int, (_handle, c_int, POINTER(Ti
 get_wait = _declare(_released, "pool_get_wait", Pointer, (_handle, c_uint64, c_int), _not_null_or_pending)
 get_cancel = _declare(_held, "pool_get_cancel", c_int, (_handle, c_uint64))  # EINVAL: ended already
 discard = _declare(_held, "pool_discard", c_int, (_handle, c_void_p))
+report = _declare(_held, "pool_report", c_int, (_handle, c_void_p, c_char_p))  # CLOSE: it goes when it is put
 wait = _declare(_released, "pool_wait", c_int, (_handle, c_int), _zero)
 resize = _declare(_released, "pool_resize", c_int, (_handle, c_int, c_int), _zero)
 pause = _declare(_held, "pool_pause", c_int, (_handle,), _zero)
@@ -335,6 +338,14 @@ def collect_now(handle: int) -> list[Token]:
 
 
 NO_TOKEN = Token(None)
+
+
+def exit_without_handlers() -> None:
+    """When the interpreter has ended, the process ends with its status, without what libraries do at exit."""
+    libc = CDLL(None)
+    libc.fflush(None)
+    with suppress(AttributeError):  # a C library without on_exit()
+        libc.on_exit(cast(libc._exit, c_void_p), None)
 
 
 def write_text(address: int, content: bytes) -> None:

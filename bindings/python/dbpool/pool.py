@@ -212,6 +212,29 @@ class Pool:
         if code != 0:
             raise _lib.failure(code)
 
+    def report(self, conn: Loan, sqlstate: str) -> bool:
+        """Tell of an error on a borrowed connection that the pool has not seen; errors in the results of libpq it sees
+        by itself. The loan goes on.
+
+        sqlstate: the five characters of the server's error.
+
+        Returns:
+            True when the connection will be closed and replaced when it is put: the session ends (class 08, 57P,
+            25P03, 25P04), or its server takes no writes (25006; not to be told when it comes of your own READ ONLY
+            transaction).
+
+        Raises:
+            InvalidArgument: not a SQLSTATE. The others as `put`.
+        """
+        if not isinstance(conn, Loan):
+            raise TypeError(f"conn: must be what get() returned, not {type(conn).__name__}")
+        if conn._pool is not self:
+            raise _lib.local_failure(ForeignConnection, "this loan belongs to another pool")
+        code: int = _lib.report(self._handle, int(conn), c_text(sqlstate, "sqlstate"))
+        if code < 0:
+            raise _lib.failure(code)
+        return code == _lib.CLOSE
+
     def connection(self, timeout: Duration | None = None) -> Borrowed:
         """`with pool.connection() as conn:` borrows a connection as `get` does, and puts it back at the end, also after
         an exception: the reset rolls an open transaction back. One that was put or discarded inside stays so."""

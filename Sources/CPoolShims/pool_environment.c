@@ -1,0 +1,31 @@
+#define _GNU_SOURCE
+#include "pool_environment.h"
+
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+bool pool_has_foreign_rights(void) { return getauxval(AT_SECURE) != 0; }
+
+bool pool_libpq_variable(char *name, size_t size) {
+  for (char **entry = environ; entry && *entry; entry++) {
+    if (strncmp(*entry, "PG", 2) != 0) continue;
+    (void)snprintf(name, size, "%.*s", (int)strcspn(*entry, "="), *entry);
+    return true;
+  }
+  return false;
+}
+
+bool pool_home(char *path, size_t size) {
+  const char *home = pool_has_foreign_rights() ? NULL : getenv("HOME");
+  char buffer[1024];
+  struct passwd entry, *found = NULL;
+  if (!home || !home[0])
+    home = getpwuid_r(geteuid(), &entry, buffer, sizeof buffer, &found) == 0 && found ? found->pw_dir : NULL;
+  if (!home || !home[0]) return false;
+  int length = snprintf(path, size, "%s", home);
+  return length > 0 && (size_t)length < size;
+}

@@ -1,0 +1,171 @@
+/* With reset=discard_all libpq's own state is as new for the next borrower of the same connection, too. */
+#include "pools.h"
+
+static pool_t *open_strict_pool(void) {
+  pool_options_t options = options_sized(0, 1);
+  options.reset = POOL_RESET_DISCARD_ALL;
+  return open_pool_with(&options);
+}
+
+struct pair {
+  pool_t *pool;
+  PGconn *conn;
+  int pid;
+};
+
+static struct pair first_loan(void) {
+  struct pair pair = {open_strict_pool(), NULL, 0};
+  pair.conn = pair.pool ? get_working(pair.pool, POOL_TIMEOUT_DEFAULT) : NULL;
+  pair.pid = pair.conn ? PQbackendPID(pair.conn) : 0;
+  return pair;
+}
+
+static bool lend_again(struct pair *pair) {
+  CHECK_INT(pool_put(pair->pool, pair->conn), ==, 0);
+  pair->conn = get_working(pair->pool, POOL_TIMEOUT_DEFAULT);
+  return CHECK(pair->conn != NULL) && CHECK_INT(PQbackendPID(pair->conn), ==, pair->pid);
+}
+
+static void end_pair(struct pair *pair) {
+  CHECK_INT(pool_put(pair->pool, pair->conn), ==, 0);
+  close_whole(pair->pool);
+}
+
+static int received, processed;
+
+static void receive(void *context, const PGresult *result) {
+  (void)context;
+  (void)result;
+  received++;
+}
+
+static void process_notice(void *context, const char *message) {
+  (void)context;
+  (void)message;
+  processed++;
+}
+
+static void raise_notice(PGconn *conn) { CHECK(sql_run(conn, "do $$ begin raise warning 'isolation'; end $$")); }
+
+TEST(a_notice_receiver_does_not_stay) {
+  struct pair pair = first_loan();
+  REQUIRE(pair.conn);
+  PQsetNoticeReceiver(pair.conn, receive, &pair);
+  raise_notice(pair.conn);
+  CHECK_INT(received, ==, 1);
+  REQUIRE(lend_again(&pair));
+  raise_notice(pair.conn);
+  CHECK_INT(received, ==, 1);
+  end_pair(&pair);
+}
+
+TEST(a_notice_processor_does_not_stay) {
+  struct pair pair = first_loan();
+  REQUIRE(pair.conn);
+  PQsetNoticeProcessor(pair.conn, process_notice, &pair);
+  raise_notice(pair.conn);
+  CHECK_INT(processed, ==, 1);
+  REQUIRE(lend_again(&pair));
+  raise_notice(pair.conn);
+  CHECK_INT(processed, ==, 1);
+  end_pair(&pair);
+}
+
+/* The first borrower is gone: what DISCARD ALL itself says must not call into his memory either. */
+TEST(a_notice_during_the_reset_goes_to_nobody_who_is_gone) {
+  struct pair pair = first_loan();
+  REQUIRE(pair.conn);
+  CHECK(sql_run(pair.conn, "create temp table isolation_parent (n int)"));
+  PQsetNoticeReceiver(pair.conn, receive, &pair);
+  int before = received;
+  /* LOG messages of its own come to the client for every statement, the reset's too. */
+  CHECK(sql_run(pair.conn, "set client_min_messages to log; set log_duration to on"));
+  REQUIRE(lend_again(&pair));
+  int during = received - before;
+  raise_notice(pair.conn);
+  CHECK_INT(received - before, ==, during);
+  end_pair(&pair);
+}
+
+TEST(the_verbosity_of_errors_does_not_stay) {
+  struct pair pair = first_loan();
+  REQUIRE(pair.conn);
+  PQsetErrorVerbosity(pair.conn, PQERRORS_VERBOSE);
+  PQsetErrorContextVisibility(pair.conn, PQSHOW_CONTEXT_NEVER);
+  REQUIRE(lend_again(&pair));
+  CHECK_INT(PQsetErrorVerbosity(pair.conn, PQERRORS_DEFAULT), ==, PQERRORS_DEFAULT);
+  CHECK_INT(PQsetErrorContextVisibility(pair.conn, PQSHOW_CONTEXT_ERRORS), ==, PQSHOW_CONTEXT_ERRORS);
+  end_pair(&pair);
+}
+
+/* A trace has the next borrower's queries and rows. */
+TEST(a_trace_does_not_go_on) {
+  struct pair pair = first_loan();
+  REQUIRE(pair.conn);
+  FILE *trace = tmpfile();
+  REQUIRE(trace != NULL);
+  PQtrace(pair.conn, trace);
+  CHECK(works(pair.conn));
+  fflush(trace);
+  CHECK_INT(ftell(trace), >, 0);
+  REQUIRE(lend_again(&pair));
+  fflush(trace);
+  long before = ftell(trace);
+  CHECK(sql_run(pair.conn, "select 'a secret of the next one'"));
+  fflush(trace);
+  CHECK_INT(ftell(trace), ==, before);
+  end_pair(&pair);
+  fclose(trace);
+}
+
+TEST(notifications_do_not_wait_for_the_next_one) {
+  struct pair pair = first_loan();
+  REQUIRE(pair.conn);
+  CHECK(sql_run(pair.conn, "listen isolation_channel"));
+  CHECK(sql_run(pair.conn, "notify isolation_channel, 'mine'"));
+  CHECK(sql_run(observer(), "notify isolation_channel, 'late'"));
+  REQUIRE(lend_again(&pair));
+  CHECK_INT(PQconsumeInput(pair.conn), ==, 1);
+  PGnotify *notification = PQnotifies(pair.conn);
+  CHECK(notification == NULL);
+  PQfreemem(notification);
+  end_pair(&pair);
+}
+
+TEST(a_client_encoding_does_not_stay) {
+  struct pair pair = first_loan();
+  REQUIRE(pair.conn);
+  int fresh = PQclientEncoding(pair.conn);
+  CHECK_INT(PQsetClientEncoding(pair.conn, "LATIN1"), ==, 0);
+  CHECK(PQclientEncoding(pair.conn) != fresh);
+  REQUIRE(lend_again(&pair));
+  CHECK_INT(PQclientEncoding(pair.conn), ==, fresh);
+  char name[64];
+  CHECK(sql_text(pair.conn, name, sizeof name, "show client_encoding"));
+  CHECK_HAS(PQparameterStatus(pair.conn, "client_encoding"), name);
+  end_pair(&pair);
+}
+
+/* libpq's quoting follows it: with the wrong one PQescapeStringConn() lets an injection through. */
+TEST(the_way_of_quoting_does_not_stay) {
+  struct pair pair = first_loan();
+  REQUIRE(pair.conn);
+  char quoted[16];
+  CHECK(sql_run(pair.conn, "set standard_conforming_strings to off"));
+  CHECK_INT(PQescapeStringConn(pair.conn, quoted, "\\", 1, NULL), ==, 2);
+  REQUIRE(lend_again(&pair));
+  CHECK_INT(PQescapeStringConn(pair.conn, quoted, "\\", 1, NULL), ==, 1);
+  end_pair(&pair);
+}
+
+TEST(the_last_error_does_not_stay) {
+  struct pair pair = first_loan();
+  REQUIRE(pair.conn);
+  PQclear(PQexec(pair.conn, "select 'my secret'::int"));
+  CHECK_HAS(PQerrorMessage(pair.conn), "my secret");
+  CHECK_INT(pool_put(pair.pool, pair.conn), ==, 0);
+  pair.conn = pool_get(pair.pool, slow(5000));
+  REQUIRE(pair.conn);
+  CHECK_LACKS(PQerrorMessage(pair.conn), "my secret");
+  end_pair(&pair);
+}
