@@ -1,5 +1,5 @@
-"""How a driver is called to connect: with time limits where the user set none, and no attribute that holds the
-password."""
+"""How a driver is called to connect: with time limits where the user set none, with a password that a function of the
+user's tells, and with the password in nothing that is shown."""
 
 from __future__ import annotations
 
@@ -17,19 +17,56 @@ Open = Callable[..., Any]
 Redact = Callable[[str], str]
 
 
-def prepare(arguments: dict[str, Any], parsed: Mapping[str, Any]) -> tuple[Open, Redact]:
-    """`open(connect, seconds, **more)` calls `connect` with the arguments; `redact(text)` blanks the password.
+class Parameters(dict):  # type: ignore[type-arg]
+    """Arguments of a connect: what shows the objects that it meets (a log, a traceback with its local variables) sees
+    their names alone."""
 
-    `parsed`: the parameters in the conninfo that is one of the arguments.
+    def __repr__(self) -> str:
+        return f"<{', '.join(map(str, self))}: not shown>"
+
+
+class Arguments(tuple):  # type: ignore[type-arg]
+    """As Parameters, without names."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} not shown>"
+
+
+def resolved(arguments: Mapping[str, Any]) -> Parameters:
+    """The arguments of one attempt: a password that is a function is asked for."""
+    found = Parameters(arguments)
+    if callable(found.get("password")):
+        found["password"] = found["password"]()
+    return found
+
+
+def connected(connect: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Calls the driver. Its error comes without the driver's frames, whose variables hold the password."""
+    try:
+        return connect(*args, **kwargs)
+    except Exception as error:
+        raise error.with_traceback(None)  # noqa: B904 - it is the same error
+
+
+def prepare(arguments: dict[str, Any], parsed: Mapping[str, Any]) -> tuple[Open, Redact, float | None]:
+    """`open(connect, seconds, **more)` calls `connect` with the arguments; `redact(text)` blanks the password. Then how
+    long a connect usually takes at most, with all its hosts; None = there is no limit.
+
+    `parsed`: the parameters in the conninfo that is one of the arguments. A `password` that is a function is called
+    before each attempt.
     """
-    given = {**parsed, **{name: value for name, value in arguments.items() if value is not None}}
+    arguments = Parameters(arguments)
+    given = Parameters({**parsed, **{name: value for name, value in arguments.items() if value is not None}})
     # A service file may set any of them.
     if "service" not in given and "PGSERVICE" not in os.environ:
         for name, value in _DEFAULTS.items():
             if name not in given:
                 arguments[name] = value
     usual = _usual_connect_timeout(given)
-    password = str(given.get("password") or "")
+    # Of the last attempt; what is blanked is that of a moment ago.
+    last = Parameters(password="" if callable(given.get("password")) else given.get("password"))
 
     def open_connection(connect: Callable[..., Any], seconds: float | None, **more: Any) -> Any:
         limit = usual
@@ -37,12 +74,16 @@ def prepare(arguments: dict[str, Any], parsed: Mapping[str, Any]) -> tuple[Open,
             limit = min(limit, max(_LEAST_CONNECT_TIMEOUT, math.ceil(seconds)))
         if limit != math.inf:
             more["connect_timeout"] = limit
-        return connect(**{**arguments, **more})
+        current = resolved(arguments)
+        last["password"] = current.get("password") or last["password"]
+        current.update(more)
+        return connected(connect, (), current)
 
     def redact(text: str) -> str:
-        return text.replace(password, "***") if password else text
+        return text.replace(str(last["password"]), "***") if last["password"] else text
 
-    return open_connection, redact
+    hosts = str(given.get("host") or given.get("hostaddr") or "").count(",") + 1
+    return open_connection, redact, None if usual == math.inf else usual * hosts
 
 
 def _usual_connect_timeout(given: Mapping[str, Any]) -> float:

@@ -10,11 +10,25 @@ from ._lib import TIMEOUT_INFINITE
 class Deadline:
     """One instant, computed once. A timeout of 0 has none: it makes one attempt, which may take its usual time."""
 
-    __slots__ = ("_instant", "_timeout_ms")
+    __slots__ = ("_instant", "_is_extended", "_timeout_ms")
 
     def __init__(self, timeout_ms: int) -> None:
         self._timeout_ms = timeout_ms
+        self._is_extended = False
         self._instant = time.monotonic() + timeout_ms / 1000
+
+    @classmethod
+    def of(cls, seconds: float | None) -> Deadline:
+        """None = without end."""
+        return cls(TIMEOUT_INFINITE if seconds is None else max(1, round(seconds * 1000)))
+
+    def extend(self, more_ms: int) -> bool:
+        """Once: that much from now on."""
+        if self._is_extended:
+            return False
+        self._is_extended = True
+        self._instant = time.monotonic() + more_ms / 1000
+        return True
 
     def left_ms(self) -> int:
         if self._timeout_ms == TIMEOUT_INFINITE:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import Error
+
+if TYPE_CHECKING:
+    from ._hosted import Opening
 
 
 class Driver(Protocol):
@@ -15,15 +18,29 @@ class Driver(Protocol):
         """Of the errors of `connect` only these are worth another try before the deadline, and of them not those with
         an SQLSTATE that will not go away."""
 
+    @property
+    def usual_seconds(self) -> float | None:
+        """How long a caller without a time of its own waits for a connect; None = as long as that takes."""
+
+    @property
+    def connects_in_caller(self) -> bool:
+        """A connect has to run in the thread that wants the connection."""
+
     def connect(self, seconds: float | None) -> Any:
-        """Opens and sets up a connection; `seconds` are left until the caller's deadline, None = as long as usual.
-        Raises the driver's own errors, and then leaves nothing open."""
+        """Opens and sets up a connection, on any thread; `seconds`: when its caller cannot give up, what is left until
+        the deadline. Raises the driver's own errors, and then leaves nothing open."""
+
+    def connect_here(self, opening: Opening) -> Any:
+        """As `connect`, where `connects_in_caller`."""
+
+    def feed(self, token: Any, connection: Any) -> None:
+        """Called before a connection goes to the pool that nobody waits for any more."""
 
     def fileno(self, connection: Any) -> int:
         """The descriptor of the connection's socket."""
 
     def close(self, connection: Any) -> None:
-        """Closes it; never raises, never waits for the network."""
+        """Closes it; never raises, and does not wait for the network."""
 
     def sqlstate(self, error: Exception) -> str | None:
         """Of a connect that failed, as far as it can be known; None where the server did not say."""

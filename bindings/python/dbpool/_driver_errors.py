@@ -22,6 +22,10 @@ _TEXTS = (
     ("57P03", r"the database system is "),
 )
 _KNOWN = tuple((state, re.compile(text)) for state, text in _TEXTS)
+# What libpq refuses before it asks any server.
+_MISTAKE = re.compile(
+    r"\A(?:connection is bad: )?(?:invalid |could not match \d|definition of service |service file |sslmode value )"
+)
 _NO_LOGIN = re.compile(r"FATAL:|no password supplied|empty password returned")
 # The server answered, or nobody did: each attempt, of each host, has one such line.
 _ATTEMPT = re.compile(
@@ -56,7 +60,10 @@ def translated(error: errors.Error, kinds: Mapping[type[errors.Error], type[Exce
 
 def sqlstate(text: str) -> str | None:
     """Of a connect that failed. Where several hosts, or one with and without TLS, were tried, one that may take us
-    later outweighs a refusal."""
+    later outweighs a refusal. A parameter that libpq cannot use is worth another try as little as what a server does
+    not support."""
+    if _MISTAKE.match(text):
+        return "0A000"
     states = [_sqlstate_of_line(line) for line in _ATTEMPT.findall(text)]
     if not states:
         return None

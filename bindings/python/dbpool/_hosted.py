@@ -6,6 +6,7 @@ It knows no driver. What opens, watches and closes the objects is a `Driver`.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import logging
 import os
@@ -16,14 +17,20 @@ import weakref
 from collections import deque
 from typing import Any, Callable, NoReturn
 
-from . import _collector, _lib, _process, _stats, _waiting
+from . import _collector, _lib, _opening, _process, _stats, _waiting
 from ._deadline import Deadline
 from ._driver import Driver, is_permanent
 from ._stats import PoolStats
 from ._values import Duration, c_text, choice, integer, milliseconds
-from .errors import ConnectError, Error, ForkedConnection, PoolClosed, PoolPaused, PoolTimeout
+from .errors import ConnectError, Error, ForkedConnection, NotLeased, PoolClosed, PoolPaused, PoolTimeout
+
+# Of a wait for what is under way.
+_SLICE_MS, _LONGEST_TRY = 50, 20.0
 
 _logger = logging.getLogger("dbpool.pool")
+
+# Which of them, nobody can tell from outside.
+NO_ANSWER = "the name is not resolved yet, or the server has not finished the login"
 
 _NEVER = 0
 # Of a token: its slot, and the flags that make its object unfit to be lent as it is. Objects are kept by slot, with
@@ -34,12 +41,81 @@ TOKEN = _lib.Token
 # A wait without a deadline looks for lost loans after this time. Looks take at most one part in so many of the time.
 _LOOK_AFTER_MS = 30_000
 _LOOK_SHARE = 20
-# A slot counts until the server has closed its end, or a second.
-_CLOSING_MS = 1100
+# A slot counts until the server has closed its end, which takes no longer while that is well.
+_CLOSING_MS = 200
 
 _pools: weakref.WeakValueDictionary[int, HostedPool] = weakref.WeakValueDictionary()
 # What a forked child inherited: never freed, and so never closed.
 _graveyard: list[object] = []
+
+
+class Opening:
+    """The way from an empty slot to a connection: what can take long runs on a thread of its own. Once the borrower has
+    given up (`is_left`) the slot is that thread's, until it comes back."""
+
+    def __init__(self, pool: HostedPool, token: _lib.Token, patience: Deadline) -> None:
+        self.token = token
+        self.is_left = False
+        self._pool = weakref.ref(pool)  # a connect that hangs does not keep it
+        self._driver = pool._driver
+        self._patience = patience
+
+    def connect(self) -> Any:
+        """By the driver."""
+        driver = self._driver
+        if not _opening.is_possible():
+            return driver.connect(self.seconds_left())
+        try:
+            return self.run(functools.partial(driver.connect, None), self._leave)
+        except _opening.NoThread:
+            return driver.connect(self.seconds_left())
+
+    def seconds_left(self) -> float | None:
+        return self._patience.seconds_left()
+
+    def run(self, work: Callable[[], Any], leave: _opening.Leave) -> Any:
+        """`work()` on another thread. Raises what it raises, or GivenUp: then `leave` gets the outcome and the slot."""
+        if self.is_left:
+            raise _opening.GivenUp(0)
+        attempt = _opening.Attempt(work, leave)
+        self._note()
+        try:
+            return attempt.result(self.seconds_left())
+        finally:
+            self.is_left = attempt.is_left
+            if not self.is_left:
+                self._forget()
+
+    def _note(self) -> None:
+        pool = self._pool()
+        if pool is not None:
+            pool.attempts[self] = time.monotonic()
+
+    def _forget(self) -> None:
+        pool = self._pool()
+        if pool is not None:
+            pool.attempts.pop(self, None)
+
+    def _leave(self, connection: Any, error: BaseException | None) -> None:
+        self._forget()
+        pool = self._pool()
+        if pool is None:
+            if connection is not None:
+                self._driver.close(connection)
+        elif error is None:
+            pool.feed(self.token, connection)
+        elif isinstance(error, Exception):
+            pool.failed(self.token, error)
+        else:
+            self.give_back()
+
+    def give_back(self) -> None:
+        """The slot, empty."""
+        self._forget()
+        pool = self._pool()
+        if pool is not None:
+            _lib.discard(pool.handle, self.token)
+        self.token.__class__ = TOKEN
 
 
 class HostedPool:
@@ -95,6 +171,8 @@ class HostedPool:
         self._retries = 0
         self._retries_lock = threading.RLock()  # a signal handler may use the pool
         self._collecting = _collector.original("_thread", "RLock")()
+        # When attempts to connect began that are under way.
+        self.attempts: dict[Opening, float] = {}
 
     def _start_in_child(self) -> None:
         _graveyard.append(self.objects)
@@ -129,6 +207,11 @@ class HostedPool:
         if timeout is not None:
             timeout_ms = milliseconds(timeout, "timeout", infinite=_lib.TIMEOUT_INFINITE)
         deadline = Deadline(timeout_ms)
+        patience = deadline if timeout_ms else Deadline.of(self._driver.usual_seconds)
+        return self._acquire(token, deadline, patience)
+
+    def _acquire(self, token: _lib.Token, deadline: Deadline, patience: Deadline) -> tuple[_lib.Token, Any]:
+        """`patience`: of a connect of its own."""
         failed: Exception | None = None
         try:
             while True:
@@ -142,18 +225,49 @@ class HostedPool:
                     _lib.discard(self.handle, token)
                     token = next(self._tries)
                     continue
+                opening = Opening(self, token, patience)
                 try:
-                    return token, self._open(token, deadline.seconds_left())
+                    return token, self._open(opening)
+                except _opening.GivenUp as error:
+                    raise self._given_up(error.seconds, failed) from failed
                 except Exception as error:
+                    if opening.is_left:
+                        raise
                     if not self._may_try_again(token, error) or deadline.is_over():
                         raise
                     failed, token = error, _lib.NO_TOKEN
         finally:
             failed = None  # its traceback has this frame
 
+    def acquire_unless_all_are_lent(self) -> tuple[_lib.Token, Any]:
+        """`acquire` for who does not want to wait for borrowers, but for what is under way: a closed connection has its
+        place until the server has closed its end, and of a server not known to answer one is opened at a time. For each
+        place that is not lent one caller waits."""
+        usual = self._driver.usual_seconds
+        limit = time.monotonic() + (_LONGEST_TRY if usual is None else min(_LONGEST_TRY, usual))
+        while time.monotonic() < limit:
+            try:
+                now = self.stats()
+            except Error as error:
+                raise self._driver.failure(error) from None
+            if now.waiting >= now.max_size - now.in_use:
+                break
+            is_something_under_way = now.connecting + now.closing > 0
+            try:
+                wait_ms = _SLICE_MS if is_something_under_way else 0
+                return self._acquire(next(self._tries), Deadline(wait_ms), Deadline.of(usual))
+            except PoolTimeout:
+                continue
+            except ConnectError as error:
+                if not is_something_under_way or isinstance(error.__context__, _opening.GivenUp):
+                    raise
+        return self.acquire(0)
+
     def release(self, token: _lib.Token, connection: Any) -> None:
         """Give back an idle connection, out of any transaction; closed here when the pool says so, or is closed.
         A loan from before a fork: nothing is done. Raises driver.failure(NotLeased) when given back before."""
+        if token.__class__ is TOKEN:  # ended before: another loan's object may have the slot by now
+            raise self._driver.failure(_lib.local_failure(NotLeased, "this connection was given back before"))
         self.objects[token.value & SLOT] = connection  # before the put: then it is the next borrower's
         code = self._put(token)
         if code:
@@ -168,6 +282,14 @@ class HostedPool:
         else:
             self._driver.close(connection)
         token.__class__ = TOKEN
+
+    def report_error(self, token: _lib.Token, sqlstate: str) -> bool:
+        """Tell of an error of the server on a lent connection. True: it is closed when it is given back, because its
+        session ends or its server takes no writes."""
+        code = _lib.report(self.handle, token, sqlstate.encode("ascii", "replace"))
+        if code < 0:
+            self._refused(code)
+        return bool(code == _lib.CLOSE)
 
     def answered(self, token: _lib.Token, code: int) -> None:
         """Does what the library answered to a put."""
@@ -213,9 +335,16 @@ class HostedPool:
             self._count_retry()
             return self._queue(deadline)
         except (PoolTimeout, ConnectError) as error:
-            raise failed or self._driver.failure(error) from None
+            raise failed or self._driver.failure(self._explained(error)) from None
         except Error as error:
             raise self._driver.failure(error) from None
+
+    def _explained(self, error: Error) -> Error:
+        """With what is known of attempts that others began."""
+        starts = list(self.attempts.values())
+        if not starts or not isinstance(error, ConnectError):
+            return error
+        return ConnectError(f"{error}; an attempt takes {time.monotonic() - min(starts):.3g} s by now: {NO_ANSWER}")
 
     def _queue(self, deadline: Deadline) -> _lib.Token:
         left_ms = deadline.left_ms()
@@ -224,7 +353,7 @@ class HostedPool:
         try:
             return self._borrow(left_ms)
         except PoolTimeout:
-            if not self._finds_garbage():
+            if not self._finds_garbage() or not deadline.extend(_CLOSING_MS):
                 raise
         self._count_retry()
         return self._borrow(_CLOSING_MS)
@@ -252,22 +381,48 @@ class HostedPool:
         with self._retries_lock:
             self._retries += 1
 
-    def _open(self, token: _lib.Token, seconds: float | None) -> Any:
+    def _open(self, opening: Opening) -> Any:
         _collector.watch(self)
+        driver, token = self._driver, opening.token
         before = self.objects.pop(token.value & SLOT, None)
         if before is not None:
-            self._driver.close(before)
+            driver.close(before)
         connection = None
         try:
-            connection = self._driver.connect(seconds)
-            self._adopt(token, self._driver.fileno(connection))
+            connection = driver.connect_here(opening) if driver.connects_in_caller else opening.connect()
+            self._adopt(token, driver.fileno(connection))
         except BaseException as error:
             if connection is not None:
-                self._driver.close(connection)
-            if not isinstance(error, Exception):
+                driver.close(connection)
+            if not isinstance(error, Exception) and not opening.is_left:
                 _lib.discard(self.handle, token)
             raise
         return connection
+
+    def _given_up(self, seconds: float | None, failed: Exception | None) -> Exception:
+        if seconds is None:
+            return self._driver.failure(_lib.local_failure(ConnectError, "the process was forked meanwhile"))
+        detail = f"connecting takes longer than {seconds:.3g} s: {NO_ANSWER}"
+        cause = None if failed is None else self._driver.message(failed)
+        if cause:
+            detail = f"{detail}; the attempt before: {cause}"
+        return self._driver.failure(_lib.local_failure(ConnectError, detail))
+
+    def feed(self, token: _lib.Token, connection: Any) -> None:
+        """A connection whose borrower has given up goes to the pool."""
+        try:
+            self._adopt(token, self._driver.fileno(connection))
+            self._driver.feed(token, connection)
+            self.release(token, connection)
+        except Exception as error:
+            self._driver.close(connection)
+            _lib.discard(self.handle, token)
+            token.__class__ = TOKEN
+            _logger.info("%s: a connection that came late was closed: %s", self.label, type(error).__name__)
+
+    def failed(self, token: _lib.Token, error: Exception) -> None:
+        """The connect of a borrower that has given up has failed."""
+        self._may_try_again(token, error)
 
     def _adopt(self, token: _lib.Token, descriptor: int) -> None:
         try:

@@ -10,9 +10,11 @@ from psycopg import conninfo, pq
 from psycopg.adapt import AdaptersMap
 
 from . import _connecting, _driver_errors, errors
+from ._hosted import Opening
 from ._refusing import is_refusing
-from ._sessions import UNKNOWN, Session, SessionPool, watch_cursor
+from ._sessions import UNKNOWN, Session, SessionPool, cancelling, notice, watch_cursor
 from ._values import Duration
+from ._watchdog import Limit
 
 _ERRORS = _driver_errors.subclasses(__name__, psycopg)
 PoolTimeout = _ERRORS[errors.PoolTimeout]
@@ -35,6 +37,10 @@ def sqlstate(error: BaseException) -> str | None:
     return _driver_errors.sqlstate(str(error)) if isinstance(error, psycopg.OperationalError) else None
 
 
+# What nobody waits for any more may take so long.
+_CONFIGURE_SECONDS = 30.0
+
+
 @functools.cache
 def _lent_class(base: Any) -> Any:
     class PooledConnection(base):  # type: ignore[misc]
@@ -47,6 +53,20 @@ def _lent_class(base: Any) -> Any:
             cursor = super().cursor(name, **kwargs)
             watch_cursor(self, cursor, bool(name))
             return cursor
+
+        def cancel(self, *args: Any, **kwargs: Any) -> None:
+            cancelling(self, super().cancel, *args, **kwargs)
+
+        def cancel_safe(self, *args: Any, **kwargs: Any) -> None:  # since psycopg 3.2
+            cancelling(self, super().cancel_safe, *args, **kwargs)
+
+        def wait(self, *args: Any, **kwargs: Any) -> Any:
+            """All that talks to the server goes through it, whatever the class of the cursor."""
+            try:
+                return super().wait(*args, **kwargs)
+            except psycopg.Error as error:
+                notice(self, error, error.sqlstate)
+                raise
 
     PooledConnection.__qualname__ = PooledConnection.__name__
     return PooledConnection
@@ -77,6 +97,7 @@ class _Driver:
     interface_error = psycopg.InterfaceError
     failure = staticmethod(failure)
     sqlstate = staticmethod(sqlstate)
+    connects_in_caller = False
 
     def __init__(self, kwargs: dict[str, Any], configure: Callable[[Any], object] | None) -> None:
         arguments = dict(kwargs)
@@ -86,18 +107,26 @@ class _Driver:
         lent: Any = base
         self.lent = _lent_class(lent)
         self.configure = configure
-        self._open, self._redacted = _connecting.prepare(arguments, _parsed(arguments.get("conninfo")))
+        parsed = _parsed(arguments.get("conninfo"))
+        self._open, self._redacted, self.usual_seconds = _connecting.prepare(arguments, parsed)
 
     def connect(self, seconds: float | None) -> Any:
         connection = self._open(self.lent.connect, seconds)
         try:
             if self.configure is not None:
-                self._configure(connection, self.configure)
+                with Limit(connection, _CONFIGURE_SECONDS if seconds is None else max(1.0, seconds)):
+                    self._configure(connection, self.configure)
             connection._session.state = _state(connection)
         except BaseException:
             self.close(connection)
             raise
         return connection
+
+    def connect_here(self, opening: Opening) -> Any:
+        return self.connect(opening.seconds_left())
+
+    def feed(self, token: Any, connection: Any) -> None:
+        """Nothing is kept but the connection."""
 
     def _configure(self, connection: Any, configure: Callable[[Any], object]) -> None:
         autocommit = connection.autocommit
@@ -128,7 +157,7 @@ class _Driver:
             return UNKNOWN
         return int(pgconn.transaction_status)
 
-    def restore(self, connection: Any, state: _State) -> None:
+    def restore(self, connection: Any, state: _State, seconds: float) -> bool:  # noqa: ARG002 - it asks no server
         for name in ("isolation_level", "read_only", "deferrable", "autocommit"):
             wanted = getattr(state, name)
             if getattr(connection, name) != wanted:
@@ -144,15 +173,29 @@ class _Driver:
         backlog = getattr(connection, "_notifies_backlog", None)
         if backlog:
             backlog.clear()
+        return True
 
     def run(self, connection: Any, sql: str) -> None:
         autocommit = connection.autocommit
         if not autocommit:
             connection.autocommit = True
+        _forget_statement(connection, sql)
         with psycopg.Cursor(connection) as cursor:
             cursor.execute(sql, prepare=False)
         if not autocommit:
             connection.autocommit = False
+
+    def parameter(self, connection: Any, name: str) -> str | None:
+        reported: bytes | None = connection.pgconn.parameter_status(name.encode())
+        return None if reported is None else reported.decode()
+
+
+def _forget_statement(connection: Any, sql: str) -> None:
+    """psycopg looks at what a command did to its prepared statements (DISCARD ALL) only when it has not counted the
+    same text before."""
+    counts = getattr(getattr(connection, "_prepared", None), "_counts", None) or {}
+    for key in [key for key in counts if key[0] == sql.encode()]:
+        del counts[key]
 
 
 def _parsed(text: Any) -> dict[str, Any]:
@@ -185,17 +228,20 @@ class PsycopgPool(SessionPool):
 
     Args:
         kwargs: those of psycopg.connect, and `connection_class`. Keepalives, tcp_user_timeout and connect_timeout have
-            the defaults of dbpool.Pool where neither these nor the conninfo name them; connect_timeout never exceeds
-            what is left of a getconn's timeout (but is 2 seconds at least).
-        configure: called with each new connection before it is first lent, in autocommit mode; to be left out of any
-            transaction. The state that it leaves is the one that every borrower gets.
+            the defaults of dbpool.Pool where neither these nor the conninfo name them. A connect runs on a thread of
+            its own, with the context variables of its getconn; when that gives up, what comes of it is the pool's.
+        configure: called with each new connection before it is first lent, in autocommit mode, on the thread that
+            connects; to be left out of any transaction, within 30 seconds. The state that it leaves is the one that
+            every borrower gets.
         test_query: executed at each getconn; a connection that fails is closed, and the next one tried.
         reset: what a putconn does beyond a rollback of an open transaction: "rollback" nothing; "discard_all" DISCARD
             ALL; or any SQL.
         name: in errors and logs.
         min_size: idle connections down to this number stay open.
         max_size: connections at most, per process.
-        timeout: how long getconn waits; 0 = not at all, None = without end.
+        timeout: how long a getconn may take, waiting, connecting and testing; 0 = it does not wait, and its connect may
+            take connect_timeout; None = without end. So long a putconn may take for its reset, but 1 second at least
+            and 5 at most: then the connection is closed.
         max_lifetime: age at which a connection is replaced; 0 or None = never.
         max_idle: idle connections above min_size close after it; 0 or None = never.
 

@@ -11,9 +11,11 @@ import psycopg2
 from psycopg2 import extensions
 
 from . import _connecting, _driver_errors, errors
+from ._hosted import Opening
 from ._refusing import is_refusing
-from ._sessions import UNKNOWN, Session, SessionPool, watch_cursor
+from ._sessions import UNKNOWN, Session, SessionPool, cancelling, notice, watch_cursor
 from ._values import Duration
+from ._watchdog import Limit
 
 _ERRORS = _driver_errors.subclasses(__name__, psycopg2)
 PoolTimeout = _ERRORS[errors.PoolTimeout]
@@ -24,6 +26,11 @@ PoolClosed = _ERRORS[errors.PoolClosed]
 NotLeased = _ERRORS[errors.NotLeased]
 ForeignConnection = _ERRORS[errors.ForeignConnection]
 InvalidArgument = _ERRORS[errors.InvalidArgument]
+
+# What nobody waits for any more may take so long.
+_CONFIGURE_SECONDS = 30.0
+# Closing sends some bytes, for which there may be no room.
+_CLOSE_SECONDS = 0.2
 
 _USABLE = (extensions.STATUS_READY, extensions.STATUS_BEGIN)
 
@@ -38,10 +45,40 @@ def sqlstate(error: BaseException) -> str | None:
     return _driver_errors.sqlstate(str(error)) if isinstance(error, psycopg2.OperationalError) else None
 
 
-class PooledCursor(extensions.cursor):
-    """psycopg2's own cursor, whose class can be changed when its loan ends."""
+# What sends a borrower's SQL.
+_SENDING = ("execute", "executemany", "callproc", "copy_from", "copy_to", "copy_expert")
 
-    __slots__ = ()
+
+def _noticing(base: Any, name: str) -> Any:
+    send = getattr(base, name)
+
+    @functools.wraps(send)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return send(self, *args, **kwargs)
+        except psycopg2.Error as error:
+            notice(self.connection, error, error.pgcode)
+            raise
+
+    return method
+
+
+@functools.cache
+def _noticing_class(base: Any, name: str) -> Any:
+    """A cursor class that tells the pool of errors. Of the same layout: a cursor's class can be changed for it, and
+    once more when its loan ends."""
+    methods = {method: _noticing(base, method) for method in _SENDING}
+    return type(name, (base,), {**methods, "__slots__": (), "__module__": base.__module__, "__doc__": base.__doc__})
+
+
+PooledCursor = _noticing_class(extensions.cursor, "PooledCursor")
+
+
+def _watch_errors(cursor: Any) -> None:
+    """Of psycopg2's other cursors. Classes of a user's own stay what they are: their methods may rely on it."""
+    kind: Any = type(cursor)
+    if kind.__module__ == "psycopg2.extras":
+        cursor.__class__ = _noticing_class(kind, kind.__name__)
 
 
 @functools.cache
@@ -60,11 +97,19 @@ def _lent_class(base: Any) -> Any:
         def cursor(self, *args: Any, **kwargs: Any) -> Any:
             name = args[0] if args else kwargs.get("name")
             given = args[1] if len(args) > 1 else kwargs.get("cursor_factory")
-            if is_plain and not given and (self.cursor_factory or extensions.cursor) is extensions.cursor:
-                args, kwargs = args[:1], {**kwargs, "cursor_factory": PooledCursor}
+            if is_plain and (given or self.cursor_factory or extensions.cursor) is extensions.cursor:
+                if len(args) > 1:
+                    args = (args[0], PooledCursor, *args[2:])
+                else:
+                    kwargs["cursor_factory"] = PooledCursor
             cursor = super().cursor(*args, **kwargs)
+            if type(cursor) is not PooledCursor:
+                _watch_errors(cursor)
             watch_cursor(self, cursor, name is not None)
             return cursor
+
+        def cancel(self) -> None:
+            cancelling(self, super().cancel)
 
     PooledConnection.__qualname__ = PooledConnection.__name__
     return PooledConnection
@@ -108,20 +153,35 @@ class _Driver:
         lent: Any = base
         self.lent = _lent_class(lent)
         self.configure = configure
-        self._open, self._redacted = _connecting.prepare(arguments, _parsed(arguments.get("dsn")))
+        self._open, self._redacted, self.usual_seconds = _connecting.prepare(arguments, _parsed(arguments.get("dsn")))
+
+    @property
+    def connects_in_caller(self) -> bool:
+        """What waits in the place of psycopg2 may rely on the thread."""
+        return extensions.get_wait_callback() is not None
 
     def connect(self, seconds: float | None) -> Any:
-        connection = self._open(psycopg2.connect, seconds, connection_factory=self.lent)
+        try:
+            connection = self._open(psycopg2.connect, seconds, connection_factory=self.lent)
+        except UnicodeDecodeError as error:  # the server's words in another encoding, or no server's at all
+            raise psycopg2.OperationalError(error.object.decode(errors="replace")) from error
         try:
             if connection.async_:
                 raise InvalidArgument("async: an asynchronous connection cannot be pooled")
             if self.configure is not None:
-                self._configure(connection, self.configure)
+                with Limit(connection, _CONFIGURE_SECONDS if seconds is None else max(1.0, seconds)):
+                    self._configure(connection, self.configure)
             connection._session.state = _State.of(connection)
         except BaseException:
             self.close(connection)
             raise
         return connection
+
+    def connect_here(self, opening: Opening) -> Any:
+        return self.connect(opening.seconds_left())
+
+    def feed(self, token: Any, connection: Any) -> None:
+        """Nothing is kept but the connection."""
 
     def _configure(self, connection: Any, configure: Callable[[Any], object]) -> None:
         autocommit = connection.autocommit
@@ -138,11 +198,15 @@ class _Driver:
     def close(self, connection: Any) -> None:
         if is_refusing(connection):
             connection.__class__ = self.lent
-        with contextlib.suppress(psycopg2.Error):  # then it is closed
-            extensions.connection.close(connection)
+        with contextlib.suppress(psycopg2.Error), Limit(connection, _CLOSE_SECONDS):
+            extensions.connection.close(connection)  # with an error it is closed, too
 
     def message(self, error: Exception) -> str | None:
         return self._redacted(str(error).strip()) if isinstance(error, psycopg2.OperationalError) else None
+
+    def parameter(self, connection: Any, name: str) -> str | None:
+        reported: str | None = connection.get_parameter_status(name)
+        return reported
 
     def status(self, connection: Any) -> int:
         if connection.status not in _USABLE:
@@ -150,19 +214,23 @@ class _Driver:
         number: int = connection.get_transaction_status()
         return number
 
-    def restore(self, connection: Any, state: _State) -> None:
-        if _settings(connection) != state.settings:
-            for name, wanted in zip(_SETTINGS, state.settings):
-                if getattr(connection, name) != wanted:
-                    setattr(connection, name, wanted)
-        if connection.encoding != state.encoding:
-            connection.set_client_encoding(state.encoding)
+    def restore(self, connection: Any, state: _State, seconds: float) -> bool:
+        if _settings(connection) != state.settings or connection.encoding != state.encoding:
+            limit = Limit(connection, seconds)
+            limit.start()
+            try:
+                _restore_settings(connection, state)
+            finally:
+                is_in_time = limit.stop()
+            if not is_in_time:
+                return False
         _restore_types(connection.string_types, state.string_types)
         _restore_types(connection.binary_types, state.binary_types)
         if connection.notices:
             connection.notices = []
         if connection.notifies:
             connection.notifies = []
+        return True
 
     def run(self, connection: Any, sql: str) -> None:
         autocommit = connection.autocommit
@@ -184,6 +252,14 @@ def _parsed(dsn: Any) -> dict[str, Any]:
     return found
 
 
+def _restore_settings(connection: Any, state: _State) -> None:
+    for name, wanted in zip(_SETTINGS, state.settings):
+        if getattr(connection, name) != wanted:
+            setattr(connection, name, wanted)
+    if connection.encoding != state.encoding:
+        connection.set_client_encoding(state.encoding)
+
+
 def _restore_types(types: dict[Any, Any], wanted: dict[Any, Any]) -> None:
     if types != wanted:
         types.clear()
@@ -195,17 +271,20 @@ class Psycopg2Pool(SessionPool):
 
     Args:
         kwargs: those of psycopg2.connect. Keepalives, tcp_user_timeout and connect_timeout have the defaults of
-            dbpool.Pool where neither these nor the dsn name them; connect_timeout never exceeds what is left of a
-            getconn's timeout (but is 2 seconds at least).
-        configure: called with each new connection before it is first lent, in autocommit mode; to be left out of any
-            transaction. The state that it leaves is the one that every borrower gets.
+            dbpool.Pool where neither these nor the dsn name them. A connect runs on a thread of its own, with the
+            context variables of its getconn; when that gives up, what comes of it is the pool's.
+        configure: called with each new connection before it is first lent, in autocommit mode, on the thread that
+            connects; to be left out of any transaction, within 30 seconds. The state that it leaves is the one that
+            every borrower gets.
         test_query: executed at each getconn; a connection that fails is closed, and the next one tried.
         reset: what a putconn does beyond a rollback of an open transaction: "rollback" nothing; "discard_all" DISCARD
             ALL; or any SQL.
         name: in errors and logs.
         min_size: idle connections down to this number stay open.
         max_size: connections at most, per process.
-        timeout: how long getconn waits; 0 = not at all, None = without end.
+        timeout: how long a getconn may take, waiting, connecting and testing; 0 = it does not wait, and its connect may
+            take connect_timeout; None = without end. So long a putconn may take for its reset, but 1 second at least
+            and 5 at most: then the connection is closed.
         max_lifetime: age at which a connection is replaced; 0 or None = never.
         max_idle: idle connections above min_size close after it; 0 or None = never.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import logging
 import math
@@ -10,13 +11,14 @@ import time
 import weakref
 from typing import Any, Callable, ClassVar, NoReturn, Protocol
 
-from . import _lib, _process, errors
+from . import _lib, _process, _verdicts, errors
 from ._driver import Driver
 from ._hosted import HostedPool
 from ._owners import Borrower
 from ._refusing import parked_class, refuse_cursor
 from ._stats import PoolStats
 from ._values import Duration, milliseconds
+from ._watchdog import Limit
 
 _logger = logging.getLogger("dbpool.pool")
 
@@ -24,6 +26,9 @@ _logger = logging.getLogger("dbpool.pool")
 IDLE, ACTIVE, IN_TRANSACTION, IN_ERROR, UNKNOWN = range(5)
 
 _FOR_EVER_MS = 10**15
+# How long a check or a reset may take.
+_CHECK_SECONDS, _LEAST_CHECK_SECONDS, _LEAST_RESET_SECONDS = 5.0, 0.1, 1.0
+_SHORTEST_STATEMENT_TIMEOUT = 0.001
 
 RESETS = {"rollback": None, "discard_all": "DISCARD ALL"}
 
@@ -31,7 +36,7 @@ RESETS = {"rollback": None, "discard_all": "DISCARD ALL"}
 class Session:
     """What a pool notes of a connection, in its attribute `_session`."""
 
-    __slots__ = ("borrower", "cursors", "has_named_cursor", "loan", "pid", "reclaimed", "state")
+    __slots__ = ("borrower", "cancels", "cursors", "has_named_cursor", "is_unfit", "loan", "pid", "reclaimed", "state")
 
     def __init__(self) -> None:
         # The token of the loan: whoever takes it out ends the loan.
@@ -42,6 +47,10 @@ class Session:
         self.pid = _process.pid
         # It came back by itself, and is as its borrower left it.
         self.reclaimed = False
+        # Closed when it is given back: see `report`.
+        self.is_unfit = False
+        # One thing for each request to cancel that is on its way, and would hit whoever is next.
+        self.cancels: list[None] = []
         # As it was before its first loan.
         self.state: Any = None
 
@@ -64,11 +73,14 @@ class SessionDriver(Driver, Protocol):
     def status(self, connection: Any) -> int:
         """That of the transaction, as libpq knows it; UNKNOWN also for what cannot be used again."""
 
-    def restore(self, connection: Any, state: Any) -> None:
-        """Client-side state as it was before the first loan; no round trip where nothing differs."""
+    def restore(self, connection: Any, state: Any, seconds: float) -> bool:
+        """Client-side state as it was before the first loan, whether in time; no round trip where nothing differs."""
 
     def run(self, connection: Any, sql: str) -> None:
         """Executes outside of a transaction."""
+
+    def parameter(self, connection: Any, name: str) -> str | None:
+        """As the server has reported it, without a round trip; None where it has not."""
 
 
 class SessionPool:
@@ -97,6 +109,7 @@ class SessionPool:
         self._test_query = test_query
         self._reset_query = RESETS.get(reset, reset)
         self._timeout = timeout
+        self._reset_failure = ""
         self._parked = parked_class(driver.lent, driver.interface_error)
         try:
             self._hosted = HostedPool(
@@ -110,6 +123,7 @@ class SessionPool:
             )
         except errors.Error as error:
             raise driver.failure(error) from None
+        self._reset_seconds = min(_CHECK_SECONDS, max(_LEAST_RESET_SECONDS, self.seconds(None) or math.inf))
 
     # ------------------------------------------------------------------------------------------------ borrowing
 
@@ -117,7 +131,8 @@ class SessionPool:
         """Borrow a connection, out of any transaction and with the state that it had when it was new.
 
         Args:
-            timeout: how long to wait when all are in use. None = the pool's, 0 = not at all, math.inf = without end.
+            timeout: how long it may take, waiting, connecting and testing. None = the pool's, 0 = it does not wait,
+                math.inf = without end.
             owner: the object that holds the loan. When it is garbage, or the calling thread has ended, the loan ends
                 by itself, and a warning is logged. The end of the thread does not count if `owner.keeps_loan` is true
                 then. A loan also ends by itself when the connection is garbage.
@@ -125,12 +140,17 @@ class SessionPool:
         Raises: the driver's error of a connect that failed, or its OperationalError (PoolTimeout, ConnectError,
             PoolPaused, ...) or InterfaceError (PoolClosed) with `code`.
         """
-        deadline: float | None = None
+        start = time.monotonic()
+        connection = self._lend(timeout, owner)
+        if self._test_query is None and not connection._session.reclaimed:
+            return connection
+        seconds = self.seconds(timeout)
+        # Without a time to wait there is still one for the checks.
+        deadline = start + (seconds or _CHECK_SECONDS)
         unfit = 0
         while True:
-            connection = self._lend(timeout, owner)
             try:
-                error = self._unfitness(connection)
+                error = self._unfitness(connection, _share(deadline - time.monotonic()))
             except BaseException:
                 self.discard(connection)
                 raise
@@ -138,16 +158,16 @@ class SessionPool:
                 return connection
             self.discard(connection)
             unfit += 1
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise self._unanswered(start, error) from error
             if unfit > self.stats().max_size:
                 raise error
-            timeout, deadline = self._left(timeout, deadline)
+            connection = self._lend(max(left, 0.001) if seconds else 0, owner)
 
-    def _left(self, timeout: Duration | None, deadline: float | None) -> tuple[Duration, float]:
-        """The rest of the timeout. A connection that was no use has taken next to nothing of it yet."""
-        now = time.monotonic()
-        if deadline is None:
-            deadline = now + self._seconds(timeout)
-        return max(0.0, deadline - now), deadline
+    def _unanswered(self, start: float, error: Exception) -> Exception:
+        detail = f"no connection was found fit within {time.monotonic() - start:.3g} s: {str(error).strip()}"
+        return self._driver.failure(_lib.local_failure(errors.ConnectError, detail))
 
     def _lend(self, timeout: Duration | None, owner: object | None) -> Any:
         hosted = self._hosted
@@ -155,8 +175,10 @@ class SessionPool:
             hosted.report()
         try:
             token, connection = hosted.acquire(timeout)
-        except errors.PoolTimeout as error:
-            raise self._exhausted(error, timeout) from None
+        except (errors.PoolTimeout, errors.ConnectError):
+            if self.seconds(timeout) > 0:
+                raise
+            token, connection = self._lend_at_once()
         session: Session = connection._session
         session.pid = _process.pid
         session.loan.append(token)
@@ -166,18 +188,22 @@ class SessionPool:
             session.borrower = Borrower(connection, token, owner)
         return connection
 
-    def _exhausted(self, error: errors.PoolTimeout, timeout: Duration | None) -> Exception:
-        if self._seconds(timeout) == 0:
-            return type(error)("connection pool exhausted")
-        return error
+    def _lend_at_once(self) -> tuple[Any, Any]:
+        try:
+            return self._hosted.acquire_unless_all_are_lent()
+        except errors.PoolTimeout as error:
+            raise type(error)("connection pool exhausted") from None
 
-    def _seconds(self, timeout: Duration | None) -> float:
+    def seconds(self, timeout: Duration | None) -> float:
+        """None = the pool's."""
         wanted = self._timeout if timeout is None else timeout
         return math.inf if wanted is None else milliseconds(wanted, "timeout", infinite=_FOR_EVER_MS) / 1000
 
-    def _unfitness(self, connection: Any) -> Exception | None:
+    def _unfitness(self, connection: Any, seconds: float) -> Exception | None:
         """Why the connection is not to be handed out."""
         session: Session = connection._session
+        limit = Limit(connection, seconds)
+        limit.start()
         try:
             if session.reclaimed:
                 session.reclaimed = False
@@ -187,7 +213,9 @@ class SessionPool:
                 self._driver.run(connection, self._test_query)
         except self._driver.error as error:
             return error
-        return None
+        finally:
+            is_in_time = limit.stop()
+        return None if is_in_time else self._driver.interface_error("the connection gave no answer in time")
 
     # --------------------------------------------------------------------------------------------- giving back
 
@@ -203,15 +231,24 @@ class SessionPool:
         try:
             is_fit = self._reset(connection, connection._session)
         except BaseException as error:
+            is_alive = self._driver.status(connection) != UNKNOWN
             self._hosted.discard(token, connection)
             if not isinstance(error, self._driver.error):
                 raise
-            _logger.info("%s: a connection was closed, its reset failed: %s", self._hosted.label, type(error).__name__)
+            self._log_failed_reset(error, is_alive)
             return
         if is_fit:
             self._park(token, connection)
         else:
             self._hosted.discard(token, connection)
+
+    def _log_failed_reset(self, error: Exception, is_alive: bool) -> None:
+        """That a living session cannot be reset is the reset's fault: without a word the pool would keep none."""
+        if is_alive and str(error) != self._reset_failure:
+            self._reset_failure = str(error)
+            _logger.warning("%s: a connection was closed, its reset failed: %s", self._hosted.label, error)
+        else:
+            _logger.info("%s: a connection was closed, its reset failed: %s", self._hosted.label, type(error).__name__)
 
     def discard(self, connection: Any) -> None:
         """Give back a connection that is broken or unfit: it is closed. Raises as `putconn`."""
@@ -219,45 +256,85 @@ class SessionPool:
         if token is not None:
             self._hosted.discard(token, connection)
 
+    def report(self, connection: Any, sqlstate: str | None) -> None:
+        """Tell what a query on a lent connection failed with. One that would only fail again is closed when it is given
+        back: 25006 on a server that takes no writes; class 08, 57P.., 25P03 and 25P04; others change nothing.
+
+        Not needed for errors that the connection's own cursors raised.
+        """
+        session = getattr(connection, "_session", None)
+        if not isinstance(session, Session) or connection._pool is not self:
+            self.fail(errors.ForeignConnection, "not a connection that this pool has lent")
+        if not session.loan:
+            self.fail(errors.NotLeased, "this connection was given back before")
+        self.judge(connection, sqlstate)
+
+    def judge(self, connection: Any, sqlstate: str | None, severity: str | None = None) -> None:
+        """Called where an error of the driver passes: it must not raise one of its own."""
+        if _verdicts.is_unfit(sqlstate, severity, functools.partial(self._driver.parameter, connection)):
+            connection._session.is_unfit = True
+
     def _end_loan(self, connection: Any) -> Any:
         """The token, which only one caller gets; None in a forked child."""
         session = getattr(connection, "_session", None)
         if not isinstance(session, Session):
-            self._fail(errors.ForeignConnection, "not a connection of a pool")
+            self.fail(errors.ForeignConnection, "not a connection of a pool")
         if session.pid != _process.pid:
             return None
         pool = connection._pool
         if pool is not self and pool is not None:
-            self._fail(errors.ForeignConnection, "the connection belongs to another pool")
+            self.fail(errors.ForeignConnection, "the connection belongs to another pool")
         try:
             token = session.loan.pop()
         except IndexError:
-            self._fail(errors.NotLeased, "this connection was given back before")
+            self.fail(errors.NotLeased, "this connection was given back before")
         borrower, session.borrower = session.borrower, None
         if borrower is not None:
             borrower.end()
         return token
 
-    def _fail(self, kind: type[errors.Error], detail: str) -> NoReturn:
+    def fail(self, kind: type[errors.Error], detail: str) -> NoReturn:
+        """Raises the driver's error of this kind."""
         raise self._driver.failure(_lib.local_failure(kind, detail))
 
     def _reset(self, connection: Any, session: Session) -> bool:
         """Whether the connection is as it was before its first loan."""
         driver = self._driver
         status = driver.status(connection)
-        if status in (ACTIVE, UNKNOWN):
+        if status in (ACTIVE, UNKNOWN) or session.is_unfit or session.cancels:
             return False
-        if status != IDLE:
-            connection.rollback()
-            if driver.status(connection) != IDLE:
-                driver.run(connection, "ROLLBACK")  # begun by a BEGIN that the driver has not seen
-        driver.restore(connection, session.state)
-        if session.has_named_cursor:
-            session.has_named_cursor = False
-            driver.run(connection, "CLOSE ALL")
-        if self._reset_query is not None:
-            driver.run(connection, self._reset_query)
-        return driver.status(connection) == IDLE
+        if status == IDLE and not session.has_named_cursor and self._reset_query is None:
+            is_in_time = driver.restore(connection, session.state, self._reset_seconds)
+        else:
+            is_in_time = self._reset_by_server(connection, session, status)
+        return is_in_time and driver.status(connection) == IDLE
+
+    def _reset_by_server(self, connection: Any, session: Session, status: int) -> bool:
+        """Whether in time."""
+        driver = self._driver
+        limit = Limit(connection, self._reset_seconds)
+        limit.start()
+        try:
+            if status != IDLE:
+                connection.rollback()
+                if driver.status(connection) != IDLE:
+                    driver.run(connection, "ROLLBACK")  # begun by a BEGIN that the driver has not seen
+            driver.restore(connection, session.state, self._reset_seconds)
+            if session.has_named_cursor:
+                session.has_named_cursor = False
+                driver.run(connection, "CLOSE ALL")
+            if self._reset_query is not None:
+                self._run_reset_query(connection, self._reset_query)
+        finally:
+            is_in_time = limit.stop()
+        return is_in_time
+
+    def _run_reset_query(self, connection: Any, query: str) -> None:
+        began = time.monotonic()
+        self._driver.run(connection, query)
+        if time.monotonic() - began >= _SHORTEST_STATEMENT_TIMEOUT:
+            # PostgreSQL may have a cancel by the borrower's own statement_timeout left over, for what is run next.
+            self._driver.run(connection, "SELECT 1")
 
     def _park(self, token: Any, connection: Any) -> None:
         session: Session = connection._session
@@ -281,7 +358,7 @@ class SessionPool:
         session.borrower = None
         self._hosted.reports.append(f"a connection was not given back: {reason}")
         # An open transaction is not to wait for the next borrower: the server ends it with the session.
-        if self._driver.status(connection) == IDLE:
+        if self._driver.status(connection) == IDLE and not session.is_unfit and not session.cancels:
             session.reclaimed = True
             self._park(token, connection)
         else:
@@ -341,6 +418,28 @@ class SessionPool:
 
     def __repr__(self) -> str:
         return f"<dbpool.{type(self).__name__} {self._hosted.counts()}>"
+
+
+def _share(seconds: float) -> float:
+    """How long one check may take of what is left for all: another connection may do better."""
+    return max(_LEAST_CHECK_SECONDS, min(_CHECK_SECONDS, seconds / 2 if seconds > 1 else seconds))
+
+
+def notice(connection: Any, error: Any, sqlstate: str | None) -> None:
+    """An error that a connection raises, lent or not."""
+    pool = getattr(connection, "_pool", None)
+    if pool is not None and sqlstate is not None:
+        pool.judge(connection, sqlstate, error.diag.severity_nonlocalized)
+
+
+def cancelling(connection: Any, request: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Makes a request to cancel what the connection does."""
+    cancels = connection._session.cancels
+    cancels.append(None)
+    try:
+        return request(*arguments, **options)
+    finally:
+        cancels.pop()
 
 
 def watch_cursor(connection: Any, cursor: Any, is_named: bool) -> None:

@@ -31,7 +31,7 @@ def cooperative_sleep() -> Sleep | None:
     return sleep
 
 
-def _on_main_thread() -> bool:
+def on_main_thread() -> bool:
     return threading.get_ident() == threading.main_thread().ident
 
 
@@ -57,7 +57,7 @@ def _collect(handle: int, ticket: int, get_wait: GetWait) -> Any:
     sleep = cooperative_sleep()
     if sleep is not None:
         return _collect_between_sleeps(handle, ticket, get_wait, sleep)
-    wait_ms = SLICE_MS if _on_main_thread() else _lib.TIMEOUT_INFINITE
+    wait_ms = SLICE_MS if on_main_thread() else _lib.TIMEOUT_INFINITE
     while True:
         loan = get_wait(handle, ticket, wait_ms)
         if loan is not None:
@@ -77,7 +77,7 @@ def _collect_between_sleeps(handle: int, ticket: int, get_wait: GetWait, sleep: 
 def until(call: Callable[[int, int], object], handle: int, timeout_ms: int) -> None:
     """A blocking call `(handle, timeout_ms)` that may be repeated."""
     sleep = cooperative_sleep()
-    if sleep is None and not _on_main_thread():
+    if sleep is None and not on_main_thread():
         call(handle, timeout_ms)
         return
     longest_ms = SLICE_MS if sleep is None else 1

@@ -6,8 +6,10 @@ from dbpool import psycopg2_pool as pool  # instead of: from psycopg2 import poo
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
+import time
 import weakref
 from collections.abc import Hashable, Iterator
 from itertools import repeat
@@ -17,10 +19,12 @@ import psycopg2
 from psycopg2 import extensions
 from psycopg2.pool import PoolError
 
-from . import _driver_errors, _lib, errors
-from ._hosted import SLOT, SLOT_AND_FLAGS, HostedPool
+from . import _connecting, _driver_errors, _lib, _opening, errors
+from ._deadline import Deadline
+from ._hosted import NO_ANSWER, SLOT, SLOT_AND_FLAGS, HostedPool, Opening
 from ._stats import PoolStats
 from ._values import Duration, milliseconds
+from ._watchdog import Limit
 
 __all__ = ["AbstractConnectionPool", "PoolError", "SimpleConnectionPool", "ThreadedConnectionPool"]
 
@@ -28,15 +32,20 @@ _IDLE = extensions.TRANSACTION_STATUS_IDLE
 _UNKNOWN = extensions.TRANSACTION_STATUS_UNKNOWN
 _READY = extensions.STATUS_READY
 
+# Between two looks at what another thread opens.
+_MOMENT = 0.002
+# How long a rollback may take; and closing, which sends some bytes for which there may be no room.
+_ROLLBACK_SECONDS, _CLOSE_SECONDS = 5.0, 0.2
+
 _EXHAUSTED = "connection pool exhausted"
 _CLOSED = "connection pool is closed"
 _UNKEYED = "trying to put unkeyed connection"
 
-_SLICE_SECONDS, _SLICES = 0.05, 400
-
-# A connection as the pool knows it: [connection, the token of its loan or None]. Changed in place: cheaper than a dict.
+# A connection as the pool knows it: [connection, the token of its latest loan, the latest token that was given back].
+# Changed in place: cheaper than a dict. Giving back never writes over a loan's token: a late second putconn in another
+# thread would wipe out the next borrower's.
 Entry = list[Any]
-_CONNECTION, _TOKEN = 0, 1
+_CONNECTION, _TOKEN, _RETURNED = 0, 1, 2
 
 
 class PoolTimeout(PoolError, errors.PoolTimeout):
@@ -82,14 +91,38 @@ class _Driver:
 
     transient = psycopg2.OperationalError
     failure = staticmethod(_failure)
+    usual_seconds = None  # as in the original
 
     def __init__(self, pool: AbstractConnectionPool) -> None:
         self._pool = weakref.ref(pool)
 
-    def connect(self, seconds: float | None) -> Any:  # noqa: ARG002 - `timeout` is for the wait until one is free
+    @property
+    def connects_in_caller(self) -> bool:
+        """A `_connect` of a subclass is called as that of the original is; and what waits in the place of psycopg2 may
+        rely on the thread."""
+        kind = getattr(self._living()._connect, "__func__", None)
+        return kind is not AbstractConnectionPool._connect or extensions.get_wait_callback() is not None
+
+    def _living(self) -> AbstractConnectionPool:
         pool = self._pool()
         assert pool is not None, "called by the pool's own methods alone"
-        return pool._connect()
+        return pool
+
+    def connect(self, seconds: float | None) -> Any:  # noqa: ARG002 - as long as the arguments of psycopg2 say
+        return self._living()._connect()
+
+    def connect_here(self, opening: Opening) -> Any:
+        """What the subclass's `_connect` asks psycopg2 for comes from another thread all the same."""
+        pool, thread = self._living(), threading.get_ident()
+        pool._here[thread] = opening
+        try:
+            return pool._connect()
+        finally:
+            pool._here.pop(thread, None)
+
+    def feed(self, token: _lib.Token, connection: Any) -> None:
+        entry = self._living()._entry(token.value, connection)
+        entry[_TOKEN] = entry[_RETURNED] = token.value
 
     def fileno(self, connection: Any) -> int:
         number: int = connection.fileno()
@@ -100,7 +133,11 @@ class _Driver:
         if pool is not None:
             pool._entries.pop(connection, None)
         with contextlib.suppress(Exception):
-            connection.close()
+            if connection.get_transaction_status() == extensions.TRANSACTION_STATUS_ACTIVE:
+                connection.close()  # as in the original, after the query that another thread waits for
+            else:
+                with Limit(connection, _CLOSE_SECONDS):
+                    connection.close()
 
     def sqlstate(self, error: Exception) -> str | None:
         return _driver_errors.sqlstate(str(error)) if isinstance(error, psycopg2.OperationalError) else None
@@ -139,13 +176,22 @@ def _tries(handle: int) -> Iterator[int | None]:
     return map(get, repeat(_lib._handle.from_param(handle)), repeat(_lib._handle.from_param(0)))
 
 
+class _Opener:
+    """Who opens a connection for a key. Lives as long as that call."""
+
+    __slots__ = ("__weakref__", "reference")
+
+    def __init__(self) -> None:
+        self.reference = weakref.ref(self)
+
+
 class AbstractConnectionPool:
     """What the two kinds of pool are made of.
 
     Args:
         minconn: connections that are opened here and now, with the driver's own error if that fails.
         maxconn: connections at most.
-        args, kwargs: those of psycopg2.connect.
+        args, kwargs: those of psycopg2.connect. A `password` that is a function is called before each connect.
         timeout: seconds to wait when all are in use, or a text such as "250ms". 0 = fail at once, as the original;
             None = wait without a deadline.
         max_lifetime: age at which a connection is replaced; 0 or None = never.
@@ -162,13 +208,15 @@ class AbstractConnectionPool:
         max_idle: Duration | None = 600,
         **kwargs: Any,
     ) -> None:
+        # Also for a traceback that shows the variables of this frame.
+        args, kwargs = _connecting.Arguments(args), _connecting.Parameters(kwargs)
         self.minconn = int(minconn)
         self.maxconn = int(maxconn)
         self.closed = False
         self._args = args
         self._kwargs = kwargs
         self._timeout = timeout
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may use the pool
         self._inherited: list[dict[Any, Entry]] = []
         self._start_empty()
         self._driver = _Driver(self)
@@ -192,13 +240,14 @@ class AbstractConnectionPool:
         one."""
         self._entries: dict[Any, Entry] = {}  # by connection, while it is open
         self._slots: dict[int, Entry] = {}  # by slot; one that is closed stays until the next takes the slot
+        self._here: dict[int, Opening] = {}  # by thread, while a subclass's `_connect` runs
         self._keyed: dict[Hashable, tuple[Entry, int]] = {}  # keys of the user's, with the token: valid for that loan
-        self._openings: dict[Hashable, threading.Lock] = {}
+        self._openings: dict[Hashable, weakref.ref[_Opener]] = {}
 
     def _start_in_child(self) -> None:
         """What was lent before a fork is the parent's: neither used nor closed here, nor ever freed."""
         self._inherited.append(self._entries)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._start_empty()
 
     def _open_first(self) -> None:
@@ -214,7 +263,18 @@ class AbstractConnectionPool:
 
     def _connect(self, key: Hashable | None = None) -> Any:  # noqa: ARG002 - the signature of the original
         """Open a connection: for subclasses that have something to add."""
-        return psycopg2.connect(*self._args, **self._kwargs)
+        opening = self._here.get(threading.get_ident())
+        if opening is None or not _opening.is_possible() or extensions.get_wait_callback() is not None:
+            return _connecting.connected(psycopg2.connect, self._args, _connecting.resolved(self._kwargs))
+        kwargs = _connecting.resolved(self._kwargs)
+        work = functools.partial(_connecting.connected, psycopg2.connect, self._args, kwargs)
+        try:
+            return opening.run(work, functools.partial(_close_late_one, opening))
+        except _opening.NoThread:
+            return work()
+        except _opening.GivenUp as error:
+            detail = f"connecting takes longer than {error.seconds or 0:.3g} s: {NO_ANSWER}"
+            raise _failure(_lib.local_failure(errors.ConnectError, detail)) from None
 
     # ------------------------------------------------------------------------------------------------ borrowing
 
@@ -235,7 +295,8 @@ class AbstractConnectionPool:
             except (KeyError, TypeError):  # to be opened; none is free
                 if entry is not None:
                     raise  # of a signal handler
-            live, conn = self._acquire(token, timeout)
+            live, token = self._live_token(token), None  # guarded by that: it may stay with a thread that connects
+            live, conn = self._acquire(live, timeout)
             token = live.value
             entry = self._entry(token, conn)
             live.__class__ = _lib.Token  # it is guarded below now
@@ -246,32 +307,19 @@ class AbstractConnectionPool:
                 self._abandon(token)
             raise
 
-    def _acquire(self, token: int | None, timeout: Duration | None) -> tuple[_lib.Token, Any]:
+    def _acquire(self, token: _lib.Token, timeout: Duration | None) -> tuple[_lib.Token, Any]:
         try:
-            return self._hosted.acquire_slowly(self._live_token(token), timeout)
+            return self._hosted.acquire_slowly(token, timeout)
         except (PoolTimeout, ConnectError):
-            seconds = self._timeout if timeout is None else timeout
-            if seconds is None or milliseconds(seconds, "timeout", infinite=_lib.INT_MAX) > 1000:
+            if self._seconds(timeout) != 0:
                 raise
-        return self._acquire_unless_all_are_lent()
+        return self._hosted.acquire_unless_all_are_lent()
 
-    def _acquire_unless_all_are_lent(self) -> tuple[_lib.Token, Any]:
-        """Who does not want to wait for borrowers still waits for what is under way, as behind the original's lock: a
-        closed connection has its place until the server has closed its end, and of a server not known to answer one is
-        opened at a time. For each place that is not lent one caller waits."""
-        for _ in range(_SLICES):
-            now = self.stats()
-            if now.waiting >= now.max_size - now.in_use:
-                break
-            is_something_under_way = now.connecting + now.closing > 0
-            try:
-                return self._hosted.acquire(_SLICE_SECONDS if is_something_under_way else 0)
-            except PoolTimeout:
-                continue
-            except ConnectError:
-                if not is_something_under_way:
-                    raise
-        raise PoolTimeout(_EXHAUSTED)
+    def _seconds(self, timeout: Duration | None) -> float | None:
+        """None = without end."""
+        wanted = self._timeout if timeout is None else timeout
+        found = -1 if wanted is None else milliseconds(wanted, "timeout", infinite=-1)
+        return None if found < 0 else found / 1000
 
     def _entry(self, token: int, conn: Any) -> Entry:
         """Of a connection that may be new."""
@@ -279,7 +327,7 @@ class AbstractConnectionPool:
         self._hosted.objects[slot] = conn  # lent or not: there the library's pool finds what it is to close
         entry = self._slots.get(slot)
         if entry is None or entry[_CONNECTION] is not conn:
-            entry = [conn, None]
+            entry = [conn, None, None]
             with self._lock:
                 if not _is_plain(type(conn)) and not isinstance(self._entries, _ByIdentity):
                     self._entries = _ByIdentity(self._entries)
@@ -291,8 +339,8 @@ class AbstractConnectionPool:
         """Ends a loan and closes its connection. Nothing, if the loan has ended: the library knows."""
         slot = token & SLOT
         entry = self._slots.get(slot)
-        if entry is not None and entry[_TOKEN] == token:
-            entry[_TOKEN] = None
+        if entry is not None:
+            entry[_RETURNED] = token
         conn = self._hosted.objects.get(slot)
         if _lib.discard(self._handle, token) == 0 and conn is not None:
             self._driver.close(conn)
@@ -304,18 +352,45 @@ class AbstractConnectionPool:
         if entry is not None:
             return entry[_CONNECTION]
         # Of several that come with the same new key the first opens, and the others get the same.
-        with self._openings.setdefault(key, threading.Lock()):
-            try:
-                entry = self._lent_with(key)
-                if entry is None:
-                    entry = self._open_with_key(key, timeout)
-                return entry[_CONNECTION]
-            finally:
+        seconds = self._seconds(timeout)
+        deadline = Deadline.of(seconds or None)
+        opener = _Opener()
+        try:
+            while not self._is_first(key, opener):
+                self._wait_for_another(deadline, is_try=seconds == 0)
+            entry = self._lent_with(key)
+            if entry is None:
+                left = deadline.seconds_left()
+                entry = self._open_with_key(key, timeout if left is None else max(left, 0.001))
+            return entry[_CONNECTION]
+        finally:
+            if self._openings.get(key) is opener.reference:
                 self._openings.pop(key, None)
+            del opener
+
+    def _is_first(self, key: Hashable, opener: _Opener) -> bool:
+        other = self._openings.setdefault(key, opener.reference)
+        if other is opener.reference:
+            return True
+        if other() is None:  # a signal handler's exception has kept it from saying that it is done
+            with self._lock:
+                if self._openings.get(key) is other:
+                    self._openings.pop(key, None)
+        return False
+
+    def _wait_for_another(self, deadline: Deadline, *, is_try: bool) -> None:
+        """For whoever opens with the same key: a moment."""
+        if deadline.is_over():
+            raise PoolTimeout(_EXHAUSTED)
+        if is_try:  # for what is being opened, but not for who waits for one to come free
+            now = self.stats()
+            if now.in_use >= now.max_size and now.waiting:
+                raise PoolTimeout(_EXHAUSTED)
+        time.sleep(_MOMENT)
 
     def _lent_with(self, key: Hashable) -> Entry | None:
         entry, token = self._keyed.get(key, (None, None))
-        return entry if entry is not None and entry[_TOKEN] == token else None
+        return entry if entry is not None and _loan(entry) == token is not None else None
 
     def _open_with_key(self, key: Hashable, timeout: Duration | None) -> Entry:
         if len(self._keyed) > 2 * self.maxconn + 16:
@@ -344,9 +419,9 @@ class AbstractConnectionPool:
             except (KeyError, TypeError):
                 return self._refuse(conn)
             token = entry[1]
-            if token and conn.get_transaction_status() == _IDLE:
+            if token != entry[2] and conn.get_transaction_status() == _IDLE:
                 try:
-                    entry[1] = None
+                    entry[2] = token
                     code = self._give(self._handle, token)
                 except BaseException:
                     self._abandon(token)
@@ -361,20 +436,32 @@ class AbstractConnectionPool:
             entry = self._entries[conn]
         except (KeyError, TypeError):
             return self._refuse(conn)
-        token = entry[_TOKEN]
+        token = _loan(entry)
         if token is None:
             return self._refuse(conn)
         if key is not None and self._lent_with(key) is not entry and key != token:
             raise UnknownKey(f"trying to put a connection with another key than it was lent with: {key!r}")
+        # Of two threads that put the same connection one goes on, before either has touched it.
+        taken: list[int] = []
         try:
-            if close or not _is_rolled_back(conn):
-                return self._abandon(token)
-            entry[_TOKEN] = None
-            code = self._give(self._handle, token)
+            self._take(entry, token, taken)
+            if taken:
+                if close or not _is_rolled_back(conn):
+                    return self._abandon(token)
+                code = self._give(self._handle, token)
         except BaseException:
-            self._abandon(token)
+            if taken:
+                self._abandon(token)
             raise
+        if not taken:
+            return self._refuse(conn)
         return self._hosted.answered(_lib.Token(token), code) if code else None
+
+    def _take(self, entry: Entry, token: int, taken: list[int]) -> None:
+        with self._lock:
+            if _loan(entry) == token:
+                taken.append(token)
+                entry[_RETURNED] = token
 
     def _refuse(self, conn: Any) -> None:
         for entries in self._inherited:
@@ -391,7 +478,7 @@ class AbstractConnectionPool:
             self.closed = True
         self._hosted.close()
         for entry in self._open_entries():
-            token = entry[_TOKEN]
+            token = _loan(entry)
             if token is not None:
                 self._abandon(token)
         self._keyed.clear()
@@ -403,7 +490,7 @@ class AbstractConnectionPool:
         """Key → connection, of those that are lent: a copy. Without a key of the user's it is a number, as in the
         original."""
         keys = {token: key for key, (_, token) in self._keyed.copy().items()}
-        pairs = [(entry[_TOKEN], entry[_CONNECTION]) for entry in self._open_entries()]
+        pairs = [(_loan(entry), entry[_CONNECTION]) for entry in self._open_entries()]
         return {keys.get(token, token): conn for token, conn in pairs if token is not None}
 
     @property
@@ -414,7 +501,7 @@ class AbstractConnectionPool:
     @property
     def _pool(self) -> list[Any]:
         """The idle connections: a copy."""
-        return [entry[_CONNECTION] for entry in self._open_entries() if entry[_TOKEN] is None]
+        return [entry[_CONNECTION] for entry in self._open_entries() if _loan(entry) is None]
 
     def _open_entries(self) -> list[Entry]:
         return list(self._entries.values())
@@ -433,11 +520,38 @@ class AbstractConnectionPool:
         return f"<{name} idle={len(self._pool)} in_use={len(self._used)} maxconn={self.maxconn}>"
 
 
+def _loan(entry: Entry) -> int | None:
+    """The token, while it is lent."""
+    token: int | None = entry[_TOKEN]
+    return None if token == entry[_RETURNED] else token
+
+
+def _close_late_one(opening: Opening, conn: Any, _error: BaseException | None) -> None:
+    """Opened for a `_connect` of a subclass that has ended: nobody prepares it for the pool."""
+    if conn is not None:
+        with contextlib.suppress(Exception):
+            conn.close()
+    opening.give_back()
+
+
 def _is_rolled_back(conn: Any) -> bool:
     """Whether it is idle now, and fit for others."""
     if conn.closed or conn.get_transaction_status() == _UNKNOWN:
         return False
+    limit = Limit(conn, _ROLLBACK_SECONDS)
+    limit.start()
+    try:
+        is_fit = _is_fit_after_rollback(conn)
+    finally:
+        is_in_time = limit.stop()
+    return is_fit and is_in_time
+
+
+def _is_fit_after_rollback(conn: Any) -> bool:
     with contextlib.suppress(Exception):
+        is_failed = conn.get_transaction_status() == extensions.TRANSACTION_STATUS_INERROR
+        if is_failed and conn.get_parameter_status("in_hot_standby") == "on":
+            return False  # after a failover another server takes writes: whoever got this one would fail again
         conn.rollback()
         if conn.get_transaction_status() != _IDLE:  # a BEGIN given as SQL, of which psycopg2 does not know
             conn.cursor(cursor_factory=extensions.cursor).execute("ROLLBACK")

@@ -32,12 +32,15 @@ class ScriptedDriver:
     """Connects at once, or raises what stands in `failures` next."""
 
     transient = DriverError
+    usual_seconds = None
+    connects_in_caller = False
 
     def __init__(self):
         self.failures = []
         self.opened = []
         self.closed = []
         self.seconds = []
+        self.fed = []
 
     def connect(self, seconds):
         self.seconds.append(seconds)
@@ -45,6 +48,9 @@ class ScriptedDriver:
             raise self.failures.pop(0)
         self.opened.append(Socket())
         return self.opened[-1]
+
+    def feed(self, token, connection):
+        self.fed.append(connection)
 
     def fileno(self, connection):
         return connection.ours.fileno()

@@ -49,9 +49,22 @@ def test_of_several_hosts_the_one_that_may_take_us_later_counts():
     assert sqlstate(refused + silent) is None
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'invalid sslmode value: "bogus"',
+        'invalid integer value "x" for connection option "port"',
+        "could not match 3 port numbers to 2 hosts",
+        'definition of service "none" not found',
+    ],
+)
+def test_what_libpq_itself_refuses_is_not_worth_another_try(text):
+    assert sqlstate(text + "\n") == sqlstate("connection is bad: " + text) == "0A000"
+
+
 @given(st.text())
 def test_any_text_has_an_answer(text):
-    assert sqlstate(text) in (None, "28P01", "28000", "3D000", "42501", "53300", "55000", "57P03")
+    assert sqlstate(text) in (None, "0A000", "28P01", "28000", "3D000", "42501", "53300", "55000", "57P03")
 
 
 class Driver:

@@ -14,7 +14,7 @@ from drivers import DriverError, ScriptedDriver
 from support import Thread, eventually
 
 import dbpool
-from dbpool import _hosted
+from dbpool import _hosted, _opening
 from dbpool._hosted import HostedPool
 
 
@@ -136,7 +136,7 @@ def test_a_wait_is_made_longer_once_at_most(make, monkeypatch):
     start = time.monotonic()
     with pytest.raises(dbpool.PoolTimeout):
         pool.acquire(0.1)
-    assert 1 < time.monotonic() - start < 2
+    assert 0.25 < time.monotonic() - start < 0.6
     pool.release(*loan)
     assert pool.stats().timeouts == 1
 
@@ -161,8 +161,67 @@ def test_a_failed_connect_is_tried_again_until_the_deadline(make, driver):
     driver.failures = [failing(), failing()]
     token, connection = pool.acquire(5)
     pool.release(token, connection)
-    assert len(driver.seconds) == 3
+    assert driver.seconds == [None] * 3
+
+
+def test_a_connect_in_the_borrowers_thread_is_told_how_much_time_is_left(make, driver, monkeypatch):
+    monkeypatch.setattr(_opening, "is_possible", lambda: False)
+    pool = make()
+    driver.failures = [failing(), failing()]
+    pool.release(*pool.acquire(5))
     assert 5 >= driver.seconds[0] > driver.seconds[1] > driver.seconds[2] > 0
+
+
+def test_what_is_connected_after_the_deadline_goes_to_the_pool(make, driver):
+    pool = make(max_size=1)
+    go_on = threading.Event()
+    connect = driver.connect
+
+    def late(seconds):
+        go_on.wait(10)
+        return connect(seconds)
+
+    driver.connect = late
+    for timeout in (0.1, 0.05):
+        start = time.monotonic()
+        with pytest.raises(dbpool.Error):
+            pool.acquire(timeout)
+        assert time.monotonic() - start < 0.8
+    assert pool.stats().connecting == 1
+    go_on.set()
+    token, connection = pool.acquire(5)
+    assert driver.fed == driver.opened == [connection]
+    pool.release(token, connection)
+
+
+def test_what_fails_after_the_deadline_gives_its_slot_back(make, driver):
+    pool = make(max_size=1)
+    go_on = threading.Event()
+
+    def late(_):
+        go_on.wait(10)
+        raise failing("too tired", "53300")
+
+    connect, driver.connect = driver.connect, late
+    with pytest.raises(dbpool.ConnectError, match="connecting takes longer"):
+        pool.acquire(0.05)
+    go_on.set()
+    assert eventually(lambda: pool.stats().connecting == 0)
+    assert pool.stats().connect_failures == 1
+    driver.connect = connect
+    pool.release(*pool.acquire(5))
+
+
+def test_where_there_is_no_thread_the_borrower_connects(make, driver, monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("can't start new thread")
+
+    pool = make()
+    monkeypatch.setattr(
+        _opening, "original", lambda module, name: {"start_new_thread": refuse}.get(name, threading.Lock)
+    )
+    pool.release(*pool.acquire())
+    assert driver.seconds[0] > 0
 
 
 def test_at_the_deadline_the_drivers_own_error_is_raised(make, driver):

@@ -92,6 +92,17 @@ def test_the_cache_of_prepared_statements_hears_of_the_reset(make, reset):
     assert pool.stats().opened == 1
 
 
+@pytest.mark.parametrize("reset", ["discard_all", "deallocate all"])
+def test_a_statement_prepared_after_many_resets_is_forgotten_too(make, reset):
+    # psycopg heeds only the first of equal commands, and there was nothing to forget at the time.
+    pool = make({"autocommit": True}, reset=reset)  # else psycopg forgets them at the rollback
+    for _ in range(12):
+        with lent(pool) as connection:
+            for _ in range(2):
+                assert connection.execute("select %s::int + 1", [1]).fetchone() == (2,)
+    assert pool.stats().opened == 1
+
+
 def test_prepared_statements_stay_without_a_reset(make):
     pool = make()
     with lent(pool) as connection:

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import inspect
 import socket
+import sys
 import threading
 import time
 
@@ -271,6 +272,41 @@ def test_keys_are_hashable_and_a_wrong_one_is_a_key_error(make, kind):
     conn = pool.getconn("a")
     with pytest.raises(KeyError):
         pool.putconn(conn, "b")
+
+
+def test_of_two_threads_that_put_the_same_connection_one_is_refused_and_no_place_is_lost(make, module):
+    pool = make(0, 2, kind="ThreadedConnectionPool")
+    interval = sys.getswitchinterval()
+
+    def put(conn):
+        try:
+            pool.putconn(conn)
+        except module.PoolError:
+            return False
+        return True
+
+    def use():
+        gets = puts = 0
+        for turn in range(50):
+            try:
+                conn = pool.getconn()
+            except module.PoolError:
+                continue
+            if turn % 2:
+                conn.cursor().execute("select 1")  # to be rolled back
+            gets += 1
+            puts += sum(thread.finish() for thread in [Thread(put, conn), Thread(put, conn)])
+        return gets - puts
+
+    sys.setswitchinterval(1e-5)
+    try:
+        # A late put may end the next loan of the same connection, whose borrower is then refused twice.
+        assert sum(thread.finish() for thread in [Thread(use) for _ in range(3)]) == 0
+    finally:
+        sys.setswitchinterval(interval)
+    conns = [pool.getconn(), pool.getconn()]
+    for conn in conns:
+        pool.putconn(conn)
 
 
 def test_closed_connections_are_replaced(make, kind):

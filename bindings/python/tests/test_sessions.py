@@ -237,6 +237,15 @@ def test_a_reset_that_fails_closes_the_connection(make, other):
     pool.putconn(connection)
 
 
+def test_a_reset_that_always_fails_is_a_warning_once(make, caplog):
+    caplog.set_level(logging.WARNING, "dbpool.pool")
+    pool = make(max_size=1, reset="selec 1")
+    for _ in range(3):
+        pool.putconn(pool.getconn())
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "selec" in caplog.text
+
+
 def test_a_parked_round_trip_is_not_made(make, other):
     pool = make(max_size=1)
     connection = pool.getconn()
@@ -370,11 +379,21 @@ def test_errors_are_the_drivers_and_the_pools(make, errors, other):
         pool.stats()
 
 
-@pytest.mark.parametrize("wrong", [{"user": "nobody_at_all"}, {"password": "wrong"}, {"dbname": "no_such_database"}])
-def test_what_will_not_go_away_fails_at_once_with_the_drivers_words(make, errors, wrong):
+WRONG = [
+    ({"user": "nobody_at_all"}, "FATAL"),
+    ({"password": "wrong"}, "FATAL"),
+    ({"dbname": "no_such_database"}, "FATAL"),
+    ({"sslmode": "bogus"}, 'invalid sslmode value: "bogus"'),
+    ({"port": "99999"}, 'invalid port number: "99999"'),
+    ({"service": "no_such_service"}, 'definition of service "no_such_service" not found'),
+]
+
+
+@pytest.mark.parametrize(("wrong", "words"), WRONG)
+def test_what_will_not_go_away_fails_at_once_with_the_drivers_words(make, errors, wrong, words):
     pool = make(wrong, timeout=20)
     start = time.monotonic()
-    with pytest.raises(errors.OperationalError, match="FATAL") as caught:
+    with pytest.raises(errors.OperationalError, match=words) as caught:
         pool.getconn()
     assert not isinstance(caught.value, dbpool.Error)
     assert time.monotonic() - start < 5
@@ -387,6 +406,40 @@ def test_a_server_that_is_not_there_is_tried_until_the_deadline(make, errors):
         pool.getconn()
     assert 0.6 < time.monotonic() - start < 1.2
     assert pool.stats().connect_failures >= 2
+
+
+def test_who_does_not_wait_for_borrowers_waits_for_what_is_under_way(make, other):
+    pool = make(max_size=1, timeout=0, test_query="select 1")
+    for _ in range(10):
+        connection = pool.getconn()
+        other.cursor().execute("select pg_terminate_backend(%s)", [pid(connection)])
+        pool.putconn(connection)
+    pool.putconn(pool.getconn())
+
+
+def test_at_a_cold_start_each_thread_that_does_not_wait_gets_a_connection(make):
+    pool, barrier = make(max_size=8, timeout=0), threading.Barrier(4)
+
+    def use():
+        barrier.wait()
+        connection = pool.getconn()
+        barrier.wait()
+        pool.putconn(connection)
+
+    for thread in [Thread(use) for _ in range(4)]:
+        thread.finish()
+
+
+def test_who_does_not_wait_gets_the_old_text_when_all_are_lent(make, errors):
+    pool = make(max_size=1, timeout=0)
+    connection = pool.getconn()
+    with pytest.raises(errors.OperationalError, match=r"^connection pool exhausted$") as caught:
+        pool.getconn()
+    assert isinstance(caught.value, dbpool.PoolTimeout)
+    pool.putconn(connection)
+    pool.close()
+    with pytest.raises(errors.InterfaceError):
+        pool.getconn()
 
 
 def test_an_error_of_configure_is_raised_and_nothing_stays_open(make, other):

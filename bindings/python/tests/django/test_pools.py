@@ -1,11 +1,13 @@
 """Which pool an alias uses, and for how long."""
 
+import contextlib
 import logging
+import time
 
 import project
 import pytest
 import server
-from django.db import connections
+from django.db import OperationalError, connections
 from django.test import override_settings
 from support import Thread, eventually
 from test_loans import pid
@@ -63,6 +65,25 @@ def test_waiting_for_a_pool_that_is_replaced_goes_on_in_the_new_one(one):
     one.close_pool()
     assert waiter.finish() != first
     one.close()
+
+
+def test_an_alias_with_several_sets_of_parameters_in_turn_keeps_its_timeout(add_database):
+    # Each use closes the pool that the others wait in.
+    one = add_database(MAX_CONNS=1, TIMEOUT=1)
+    deadline = time.monotonic() + 3
+
+    def use(number):
+        wrapper, longest = one.copy(), 0.0
+        wrapper.settings_dict["OPTIONS"]["application_name"] = f"tenant {number}"
+        while (start := time.monotonic()) < deadline:
+            with contextlib.suppress(OperationalError):
+                pid(wrapper)
+            longest = max(longest, time.monotonic() - start)
+            wrapper.close()
+        return longest
+
+    threads = [Thread(lambda number=number: use(number)) for number in range(4)]
+    assert max(thread.finish() for thread in threads) < 2
 
 
 def test_close_pool_ends_its_idle_sessions_at_once(one):

@@ -8,6 +8,7 @@ do not exist before.
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 from django.conf import settings as django_settings
@@ -17,7 +18,7 @@ from django.db.backends.postgresql import base as plain
 from django.db.utils import ProgrammingError
 from django.utils.asyncio import async_unsafe
 
-from ... import errors
+from ... import _connecting, errors
 from ..._refusing import is_refusing
 from . import _drivers, _fork, _options, _pools, _versions
 from ._creation import DatabaseCreation
@@ -75,7 +76,7 @@ class PooledWrapper(plain.DatabaseWrapper):
     @async_unsafe
     def get_new_connection(self, conn_params: Any) -> Any:
         if not self._is_pooled():
-            return super().get_new_connection(conn_params)
+            return super().get_new_connection(_connecting.resolved(conn_params))
         level = _versions.isolation_level(self.settings_dict["OPTIONS"])
         pool, connection = self._borrow(conn_params)
         try:
@@ -161,14 +162,18 @@ class PooledWrapper(plain.DatabaseWrapper):
         return pool if isinstance(pool, _drivers.Pool) else None
 
     def _borrow(self, parameters: Any) -> tuple[Any, Any]:
+        started, timeout = time.monotonic(), None
         while True:
             pool = self._pool_for(parameters)
             try:
-                return pool, pool.getconn(owner=self)
+                return pool, pool.getconn(timeout, owner=self)
             except errors.PoolClosed:
                 # Replaced between the two calls, or during the wait? Then there is another one.
                 if _pools.is_current(self.alias, pool):
                     raise
+            timeout = max(0.0, started + pool.seconds(None) - time.monotonic())
+            if timeout == 0 and pool.seconds(None) > 0:
+                pool.fail(errors.PoolTimeout, f"alias {self.alias} is used with several sets of parameters in turn")
             parameters = self.get_connection_params()
 
     def _pool_for(self, parameters: Any) -> Any:

@@ -36,7 +36,7 @@ class PoolOptions(NamedTuple):
 
 
 def ours(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name.isupper()}
+    return {name: value for name, value in options.items() if isinstance(name, str) and name.isupper()}
 
 
 def parse(given: Mapping[str, Any], *, alias: str, health_checks: bool) -> PoolOptions:
