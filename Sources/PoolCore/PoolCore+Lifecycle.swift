@@ -60,6 +60,7 @@ extension PoolCore {
   public mutating func reopen(settings: Settings) {
     self.settings = settings
     randomState = settings.seed | 1
+    lifetimeStep = 0
     (isPaused, isDrained, isClosed) = (false, false, false)
     epoch = 0
     startOver()

@@ -189,10 +189,14 @@ extension PoolCore {
     close(slot, replace: false)
   }
 
+  /// Shortened in steps of the golden ratio from a random start: any number of them in a row is spread evenly over the
+  /// jitter (Knuth, The Art of Computer Programming 6.4), so that what is opened together does not expire together.
   mutating func lifetime() -> Nanoseconds {
     let longest = settings.maxLifetime
     let share = longest / 100 * Int64(settings.lifetimeJitterPercent)
     guard share > 0 else { return longest }
-    return longest - Int64(truncatingIfNeeded: nextRandom() % UInt64(share))
+    if lifetimeStep == 0 { lifetimeStep = nextRandom() }
+    lifetimeStep &+= 0x9E37_79B9_7F4A_7C15
+    return longest - Int64(truncatingIfNeeded: UInt64(share).multipliedFullWidth(by: lifetimeStep).high)
   }
 }

@@ -54,6 +54,8 @@ public struct PoolCore: ~Copyable {
   var stuck = 0
   var health = ConnectHealth()
   var randomState: UInt64
+  /// Where in the jitter the last lifetime ended; 0 = there was none.
+  var lifetimeStep: UInt64 = 0
 
   /// The gate in front of the idle connections: closed, a get must go through the queue. Shut by waiters, pause, drain
   /// and close.

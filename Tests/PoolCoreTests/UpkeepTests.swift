@@ -96,6 +96,25 @@ import Testing
     }
   }
 
+  @Test func whatIsOpenedTogetherDoesNotExpireTogether() {
+    for seed in 1..<50 {
+      let pool = TestPool {
+        $0.maxSize = 100
+        $0.maxLifetime = .milliseconds(10_000)
+        $0.lifetimeJitterPercent = 20
+        $0.seed = UInt64(seed)
+      }
+      pool.fill(100)
+      var dues = [Instant]()
+      while let slot = pool.core.expiries.first {
+        dues.append(slot.pointee.due)
+        pool.core.expiries.remove(slot)
+      }
+      let most = dues.map { first in dues.filter { $0 >= first && $0 < first + .milliseconds(100) }.count }.max() ?? 0
+      #expect(most <= 10, "in 1 % of the lifetime, seed \(seed)")
+    }
+  }
+
   @Test func idleConnectionsAboveTheMinimumClose() {
     let pool = TestPool {
       $0.minSize = 1

@@ -91,13 +91,13 @@ MUTANTS = [
     Mutant(
         "a-failed-fresh-grant-loses-its-slot",
         HOSTED,
-        "    vacate(slot)\n    attemptFailed(failure, now: now)\n",
-        "    attemptFailed(failure, now: now)\n",
+        "    vacate(slot)\n    attemptFailed(slot, failure, now: now)\n",
+        "    attemptFailed(slot, failure, now: now)\n",
     ),
     Mutant(
         "a-failed-fresh-grant-tells-nothing",
         HOSTED,
-        "    vacate(slot)\n    attemptFailed(failure, now: now)\n",
+        "    vacate(slot)\n    attemptFailed(slot, failure, now: now)\n",
         "    vacate(slot)\n",
     ),
     Mutant(
