@@ -14,7 +14,7 @@ BUILD ?= build
 # Empty, `thread` or `address`: an instrumented library, linked by the toolchain's clang.
 SANITIZE ?=
 PYTHON ?= python3
-# For test-valgrind and test-tsan: the topics of Tests/abi to run; empty = all, which takes half an hour.
+# For test-valgrind, test-tsan and test-asan: the topics of Tests/abi to run; empty = all, which takes half an hour.
 TOPICS ?=
 # Seconds that each part of the tests may take.
 PART_TIMEOUT ?= 300
@@ -39,15 +39,15 @@ SANITIZE_FLAG = $(addprefix -sanitize=,$(SANITIZE))
 WARNINGS := -Wall -Wextra -pedantic -Werror
 SHIM_FLAGS = -std=c11 -O2 -g -fPIC -fvisibility=hidden -fstack-protector-strong -ffunction-sections -fdata-sections \
   -ffile-prefix-map="$(CURDIR)"=. -Iinclude -ISources/CPoolShims/include $(LIBPQ_CFLAGS) -D_FORTIFY_SOURCE=2 \
-  $(WARNINGS) $(SANITIZE_FLAG:-%=-f%)
+  $(WARNINGS) $(CPPFLAGS) $(CFLAGS) $(SANITIZE_FLAG:-%=-f%) $(if $(findstring address,$(SANITIZE)),-fsanitize=undefined)
 SWIFT_FLAGS = -O -wmo -g -swift-version 6 -parse-as-library -module-name DBPool \
   -enable-experimental-feature Embedded -warnings-as-errors -file-prefix-map "$(CURDIR)=." -Xcc -fPIC \
   -Xcc -ffunction-sections -Iinclude -ISources/CPoolShims/include -ISources/CLibpq $(addprefix -Xcc ,$(LIBPQ_CFLAGS)) \
-  -module-cache-path $(BUILD)/obj/modules $(SANITIZE_FLAG)
+  -module-cache-path $(BUILD)/obj/modules -Xfrontend -no-clang-module-breadcrumbs $(SANITIZE_FLAG)
 # A sanitizer's own functions come from the program that loads the library.
 LINK_FLAGS = -shared -Wl,-soname,$(SONAME) -Wl,--version-script=$(BUILD)/obj/dbpool.map -Wl,--gc-sections -Wl,--as-needed \
   -Wl,-z,relro,-z,now,-z,nodelete,-z,noexecstack $(if $(SANITIZE),$(SANITIZE_FLAG:-%=-f%),-Wl,-z,defs) \
-  -Wl,--build-id=sha1 -Wl,-O1
+  -Wl,--build-id=sha1 -Wl,-O1 $(LDFLAGS)
 
 WITH_POSTGRES := .ci/with-postgres
 VENV := $(BUILD)/venv
@@ -93,6 +93,7 @@ $(BUILD)/obj/DBPool.o: $(SWIFT_SOURCES) $(IMPORTED_HEADERS) $(BUILD)/obj/recipe
 	.ci/require-swift
 	swiftc $(SWIFT_FLAGS) -c $(SWIFT_SOURCES) -o $@
 	$(if $(filter thread,$(SANITIZE)),objcopy --redefine-sym __tsan_external_write=pool_sanitizer_formal_access $@)
+	objcopy --remove-section=.swift_modhash $@ # hashes the command line: another folder would give other bytes
 	@touch $@ # the compiler leaves the time of a file that would not change
 
 $(BUILD)/obj/%.o: Sources/CPoolShims/%.c $(IMPORTED_HEADERS) $(BUILD)/obj/recipe
@@ -147,7 +148,7 @@ clean: ## Remove everything that was built
 
 # In this order: what overlaps with the compiler is not about milliseconds.
 TEST_PARTS := test-swift test-build test-core test-readme test-engine-core test-python test-abi test-django-core \
-  test-python-debian
+  test-python-debian test-faults-quick test-chaos
 SWIFT_SCRATCH := --scratch-path $(BUILD)/swiftpm
 PYTEST_FLAGS := -q -p no:cacheprovider
 # What is done two hundred times is done forty times; test-exits does it all.
@@ -269,6 +270,113 @@ test-tsan: ## Run the C tests and the Swift tests with the thread sanitizer
 	$(WITH_POSTGRES) $(RUN_ENVIRONMENT) swift test --sanitize=thread --scratch-path $(BUILD)/swiftpm-tsan \
 	  --skip PoolCoreTests # the state machine has no threads
 
+# Debian's linkers have no quarrel with the sanitizer's list of symbols; gold, the toolchain's choice, has.
+ASAN_CC = $(SWIFT_TOOLCHAIN)clang -fsanitize=address,undefined -fno-omit-frame-pointer -fuse-ld=bfd
+runtime_of = $(shell ls $(SWIFT_TOOLCHAIN)../lib/clang/*/lib/linux/libclang_rt.$(1)-$(shell uname -m).so | head -n 1)
+# The interpreter keeps memory until its end by design, so leaks are looked for in the C tests only.
+ASAN_PYTHON = DBPOOL_LIBRARY='$(abspath $(BUILD))/asan/lib/$(SONAME)' DBPOOL_TEST_SCALE=$(SCALE) \
+  ASAN_OPTIONS=detect_leaks=0:exitcode=66 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc
+.PHONY: test-asan
+test-asan: test-asan-abi test-asan-python ## Run the C and Python tests with the address sanitizer (TOPICS: of the C tests)
+
+.PHONY: library-asan
+library-asan:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/asan SANITIZE=address all
+
+.PHONY: test-asan-abi
+test-asan-abi: library-asan
+	@$(WITH_POSTGRES) $(RUN_ENVIRONMENT) BUILD=$(BUILD)/asan LD_LIBRARY_PATH='$(abspath $(BUILD))/asan/lib' \
+	  CC='$(ASAN_CC)' Tests/abi/run --asan $(TOPICS)
+
+.PHONY: test-asan-python
+test-asan-python: library-asan
+	@.ci/venv $(PYTHON) $(VENV)
+	@$(WITH_POSTGRES) $(RUN_ENVIRONMENT) $(ASAN_PYTHON) LD_PRELOAD='$(call runtime_of,asan)' $(VENV)/bin/python -m pytest \
+	  $(PYTEST_FLAGS) --ignore=bindings/python/tests/django bindings/python/tests
+
+# The interpreter is not instrumented, so what it does itself is not looked at; its tests that fork or end it stay out.
+SWIFT_RUNTIME = $(SWIFT_TOOLCHAIN)../lib/swift/linux
+TSAN_PYTHON = DBPOOL_LIBRARY='$(abspath $(BUILD))/tsan/lib/$(SONAME)' DBPOOL_TEST_SCALE=$(SCALE) PYTHONMALLOC=malloc \
+  TSAN_OPTIONS=exitcode=66:ignore_noninstrumented_modules=1 \
+  LD_PRELOAD='$(call runtime_of,tsan):$(SWIFT_RUNTIME)/libdispatch.so:$(SWIFT_RUNTIME)/libBlocksRuntime.so'
+TSAN_PYTHON_TESTS = $(addprefix bindings/python/tests/,test_pool.py test_waiting.py test_hosted.py)
+
+.PHONY: test-tsan-python
+test-tsan-python: ## Run the threaded Python tests with the thread sanitizer
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan SANITIZE=thread all
+	@.ci/venv $(PYTHON) $(VENV)
+	@$(WITH_POSTGRES) $(RUN_ENVIRONMENT) $(TSAN_PYTHON) $(VENV)/bin/python -m pytest $(PYTEST_FLAGS) -k 'thread or wait' \
+	  $(TSAN_PYTHON_TESTS)
+
+# For fuzz: how long, in all.
+FUZZ_SECONDS ?= 600
+
+.PHONY: fuzz
+fuzz: fuzz-objects ## Fuzz the calls and the conninfo for FUZZ_SECONDS (600)
+	@CC='$(SWIFT_TOOLCHAIN)clang' BUILD=$(BUILD)/fuzz Tests/fuzz/run $(FUZZ_SECONDS)
+
+.PHONY: test-fuzz
+test-fuzz: fuzz-objects ## Replay the corpus of the fuzzers, and fuzz for a moment
+	@CC='$(SWIFT_TOOLCHAIN)clang' BUILD=$(BUILD)/fuzz Tests/fuzz/run --replay 20
+
+.PHONY: fuzz-objects
+fuzz-objects:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz SANITIZE=fuzzer,address objects
+
+.PHONY: objects
+objects: $(OBJECTS)
+
+# `--quick`: the first calls of each function and then some.
+FAILING ?=
+
+.PHONY: test-failing
+test-failing: all ## Make each call of libpq, sockets, threads and memory fail in turn (FAILING=--quick: some)
+	@$(WITH_POSTGRES) $(RUN_ENVIRONMENT) Tests/failing/run $(FAILING)
+
+# For test-faults: options of the fault program, such as FAULTS='--only F01,F05 --repeat 3'.
+FAULTS ?=
+
+.PHONY: test-faults
+test-faults: all ## Try every fault of Tests/faults on the pools (FAULTS='--only F01 --repeat 3')
+	@.ci/setup build postgres python faults
+	@.ci/venv $(PYTHON) $(VENV)
+	@$(RUN_ENVIRONMENT) BUILD='$(BUILD)' $(VENV)/bin/python Tests/faults/run $(FAULTS)
+
+.PHONY: test-faults-quick
+test-faults-quick: all
+	@.ci/venv $(PYTHON) $(VENV)
+	@$(RUN_ENVIRONMENT) BUILD='$(BUILD)' $(VENV)/bin/python Tests/faults/run --quick --settle 1
+
+.PHONY: test-chaos
+test-chaos: all ## Ask for 20 seconds while everything happens to the server: no wrong answer (SEED=n)
+	@.ci/venv $(PYTHON) $(VENV)
+	@$(RUN_ENVIRONMENT) BUILD='$(BUILD)' Tests/chaos/run 20 $(SEED)
+
+.PHONY: soak
+soak: all ## The same for an hour (SOAK_SECONDS): memory, threads and descriptors stay flat
+	@.ci/venv $(PYTHON) $(VENV)
+	@$(RUN_ENVIRONMENT) BUILD='$(BUILD)' Tests/chaos/run $(or $(SOAK_SECONDS),3600) $(SEED)
+
+.PHONY: test-forks
+test-forks: all ## Fork in all the ways of programs, under load (LONG=1: 10,000 times)
+	@.ci/venv $(PYTHON) $(VENV)
+	@$(WITH_POSTGRES) $(RUN_ENVIRONMENT) BUILD='$(BUILD)' Tests/forks/run $(if $(LONG),--long)
+
+.PHONY: deb
+deb: ## Build the Debian packages in build/deb, and look at them with lintian
+	@.ci/setup build postgres deb
+	@.ci/deb $(BUILD)/deb
+
+.PHONY: test-deb
+test-deb: ## Install, use, upgrade and remove the packages in a fresh Debian 12 (as root)
+	@[ "$$(id -u)" != 0 ] || .ci/setup build postgres deb debootstrap
+	@BUILD='$(BUILD)' Tests/deb/run
+
+.PHONY: test-deb-reproducible
+test-deb-reproducible: ## Build the Debian packages once more elsewhere: they must be the same, byte by byte
+	@.ci/setup build postgres deb
+	@BUILD='$(BUILD)' Tests/deb/reproducible
+
 .PHONY: bench-hot
 bench-hot: all ## Instructions and nanoseconds of a get and put on an open connection
 	@.ci/setup build postgres valgrind
@@ -284,7 +392,7 @@ bench-python: all ## Compare the pools in Python and Django (QUICK=1: under a mi
 SWIFT_FOLDERS = Package.swift $(wildcard Sources Tests)
 C_FILES = $(sort $(shell find Sources Tests examples bench -name '*.c' 2> /dev/null))
 C_FOLDERS = include Sources/CPoolShims/include $(sort $(dir $(C_FILES)))
-SCRIPTS = $(shell find .ci Tests examples bench bindings -type f -perm -u+x ! -name '*.*')
+SCRIPTS = $(shell find .ci Tests examples bench bindings debian -type f -perm -u+x ! -name '*.*')
 PYTHON_FILES = $(wildcard bindings examples Tests bench) $(shell grep -lE '^.!.*python' $(SCRIPTS))
 SHELL_FILES = $(shell grep -lE '^.!.*/(ba)?sh' $(SCRIPTS))
 RUFF = RUFF_CACHE_DIR=$(BUILD)/ruff $(VENV)/bin/ruff

@@ -1,0 +1,34 @@
+/* Descriptors, threads and memory of this process; time; random numbers from a seed. */
+#ifndef FIGURES_H
+#define FIGURES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct figures {
+  int descriptors;
+  int threads;
+  long memory_kib; /* of its own: without what is shared or a file's */
+};
+
+/* What the allocator keeps for later is given back first. */
+struct figures figures_now(void);
+void figures_print(const char *when, const struct figures *figures);
+int count_descriptors(void);
+int count_threads(void);
+long memory_kib(void);
+
+/* The number behind `key` in a file of /proc; -1. */
+long file_number(const char *path, const char *key);
+
+int64_t now_us(void);
+void nap_us(long us);
+
+/* xorshift64*: the state is the caller's, never 0. */
+uint32_t random_below(uint64_t *state, uint32_t bound);
+bool one_in(uint64_t *state, uint32_t n);
+
+/* Least squares over `count` values at equal distances: how much they grow from one to the next. */
+double slope_of(const float *values, int count);
+
+#endif

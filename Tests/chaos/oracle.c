@@ -1,0 +1,272 @@
+/* oracle THREADS SEED: borrows, asks and gives back without end, on the server of the environment, until its standard
+ * input ends. Prints `ready` when everything has been in use once; then anything may be done to the server and its
+ * sessions. Standard input must end when the server is well again. Ends with the line `N passed, M failed`. */
+#include "disturb.h"
+#include "figures.h"
+#include "ledger.h"
+#include "loans.h"
+
+#include <malloc.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+  MOST_THREADS = 64,
+  FORKERS = 2,
+  STACK = 256 * 1024,
+  WARM_US = 2000000,
+  REST_US = 30000000,
+  STUCK_US = 30000000,
+  GROWTH_KIB = 2048,
+  SLOPE_SECONDS = 1200,
+  MOST_SAMPLES = 100000,
+};
+
+typedef void work_fn(struct worker *worker);
+
+struct thread {
+  pthread_t thread;
+  work_fn *work;
+  struct worker worker;
+  _Atomic int64_t began_us; /* 0: at rest */
+};
+
+static struct thread threads[MOST_THREADS + FORKERS + 1];
+static int thread_count;
+static atomic_bool resting, ending;
+static float samples[MOST_SAMPLES];
+static int sample_count;
+static int passed, failed;
+
+static void check(bool holds, const char *what) {
+  printf("  %s  %s\n", holds ? "ok  " : "FAIL", what);
+  holds ? passed++ : failed++;
+}
+
+/* ------------------------------------------------------------------------------------------------- threads */
+
+static void *run_thread(void *argument) {
+  struct thread *self = argument;
+  while (!atomic_load(&ending)) {
+    if (atomic_load(&resting)) {
+      atomic_store(&self->began_us, 0);
+      nap_us(1000);
+      continue;
+    }
+    atomic_store(&self->began_us, now_us());
+    self->work(&self->worker);
+  }
+  return NULL;
+}
+
+static void act_now_and_then(struct worker *worker) {
+  nap_us(random_below(&worker->seed, 200000));
+  disturb_pools(worker);
+}
+
+static void fork_now_and_then(struct worker *worker) {
+  nap_us(random_below(&worker->seed, 200000));
+  disturb_by_fork(worker);
+}
+
+static void start_thread(work_fn *work, uint64_t seed, const pthread_attr_t *attributes) {
+  struct thread *self = &threads[thread_count];
+  worker_start(&self->worker, (uint32_t)++thread_count, seed);
+  self->work = work;
+  atomic_store(&self->began_us, now_us());
+  if (pthread_create(&self->thread, attributes, run_thread, self) != 0) {
+    perror("pthread_create");
+    exit(2);
+  }
+}
+
+static void start_threads(int workers, uint64_t seed) {
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, STACK);
+  for (int i = 0; i < workers; i++)
+    start_thread(loan_any, seed, &attributes);
+  for (int i = 0; i < FORKERS; i++)
+    start_thread(fork_now_and_then, seed, &attributes);
+  start_thread(act_now_and_then, seed, &attributes);
+}
+
+/* No wait may be endless: not that of a single loan either. */
+static void end_if_stuck(void) {
+  int64_t now = now_us();
+  for (int i = 0; i < thread_count; i++) {
+    int64_t began = atomic_load(&threads[i].began_us);
+    if (began == 0 || now - began < STUCK_US * (threads[i].work == fork_now_and_then ? 3 : 1))
+      continue;
+    printf("  FAIL  thread %d hangs, its last tag is %s\n%d passed, 1 failed\n", i + 1, threads[i].worker.tag, passed);
+    fflush(stdout);
+    _exit(1);
+  }
+}
+
+/* ---------------------------------------------------------------------------------------------------- rest */
+
+static bool all_at_rest(void) {
+  for (int i = 0; i < thread_count; i++)
+    if (atomic_load(&threads[i].began_us) != 0)
+      return false;
+  return true;
+}
+
+static bool is_whole(pool_t *pool) {
+  pool_stats_t stats = {.size = sizeof stats};
+  return pool_stats(pool, &stats) == 0 && stats.idle == LEAST_SIZE && stats.total == LEAST_SIZE && stats.waiting == 0;
+}
+
+static bool is_rested(int expected_threads, const struct figures *baseline) {
+  for (int i = 0; i < POOLS; i++)
+    if (!is_whole(pools[i]))
+      return false;
+  return count_threads() == expected_threads && (!baseline || count_descriptors() == baseline->descriptors);
+}
+
+/* All threads stop at their gate, and both pools are full and idle: then the figures are exact. */
+static bool rest(const struct figures *baseline, struct figures *figures) {
+  atomic_store(&resting, true);
+  while (!all_at_rest()) {
+    end_if_stuck();
+    nap_us(1000);
+  }
+  for (int i = 0; i < POOLS; i++) {
+    pool_resume(pools[i]);
+    pool_resize(pools[i], LEAST_SIZE, LEAST_SIZE);
+  }
+  int expected = 1 + thread_count + 1; /* the main thread, ours, and the library's */
+  int64_t end = now_us() + REST_US;
+  while (!is_rested(expected, baseline) && now_us() < end)
+    nap_us(1000);
+  *figures = figures_now();
+  return is_rested(expected, baseline);
+}
+
+/* KiB per hour under load, after the first quarter of the time. */
+static double memory_slope(void) {
+  int first = sample_count / 4;
+  return 3600 * slope_of(samples + first, sample_count - first);
+}
+
+static void print_report(void) {
+  ledger_print();
+  printf("  %ld lines in the log; the latest get ended %.1f ms after its timeout\n", atomic_load(&log_lines),
+         (double)ledger->latest_us / 1000);
+  printf("  %ld wrong answers, %ld double owners\n", ledger->wrong_answers, ledger->double_owners);
+  printf("  slope of memory under load: %.0f KiB/h\n", memory_slope());
+  for (int i = 0; i < POOLS; i++) {
+    pool_stats_t stats = {.size = sizeof stats};
+    if (pool_stats(pools[i], &stats) == 0)
+      printf("  %s: %lu opened, %lu lost, %lu expired, %lu discarded, %lu resets, %lu checks, %lu failed connects\n",
+             pool_name_of(i), stats.opened, stats.lost, stats.expired, stats.discarded, stats.resets, stats.checks,
+             stats.connect_failures);
+  }
+}
+
+/* --------------------------------------------------------------------------------------------- the server */
+
+static long ask_server(const char *query) {
+  PGconn *conn = PQconnectdb("application_name=oracle-observer");
+  PGresult *result = PQexec(conn, query);
+  long value = PQresultStatus(result) == PGRES_TUPLES_OK ? strtol(PQgetvalue(result, 0, 0), NULL, 10) : -1;
+  if (value < 0)
+    fprintf(stderr, "    %s", PQerrorMessage(conn));
+  PQclear(result);
+  PQfinish(conn);
+  return value;
+}
+
+static long sessions(void) {
+  char query[200];
+  snprintf(query, sizeof query, "select count(*) from pg_stat_activity where application_name like 'oracle-%d-%%'",
+           (int)getpid());
+  return ask_server(query);
+}
+
+static bool wait_for_sessions(long wanted) {
+  int64_t end = now_us() + REST_US;
+  while (sessions() != wanted && now_us() < end)
+    nap_us(20000);
+  return sessions() == wanted;
+}
+
+/* ---------------------------------------------------------------------------------------------------- main */
+
+/* Until standard input ends; the memory in use is noted each second. */
+static double watch(void) {
+  int64_t began = now_us();
+  for (struct pollfd input = {STDIN_FILENO, POLLIN, 0}; poll(&input, 1, 1000) == 0;) {
+    end_if_stuck();
+    if (sample_count < MOST_SAMPLES)
+      samples[sample_count++] = (float)memory_kib();
+  }
+  return (double)(now_us() - began) / 1e6;
+}
+
+static void judge(const struct figures *warm, const struct figures *end, bool is_rested) {
+  check(ledger->wrong_answers == 0 && ledger->answers > 0, "every answer belongs to its question");
+  check(ledger->double_owners == 0 && ledger_owned() == 0, "no session had two owners");
+  check(ledger->unclean_loans == 0, "every connection was lent clean");
+  check(ledger->strange_errors == 0, "every failed query has an explanation");
+  check(ledger->refused == 0, "every call of the pool was answered as promised");
+  check(ledger->failed_children == 0 && ledger->children > 0, "every child ended well");
+  check(ledger->latest_us < LATE_US, "no get outlasted its timeout");
+  check(is_rested, "the pools are whole again");
+  check(end->descriptors == warm->descriptors, "descriptors at the end as after the warm-up");
+  check(end->threads == warm->threads, "threads at the end as after the warm-up");
+  check(end->memory_kib - warm->memory_kib <= GROWTH_KIB, "memory grew by 2 MiB at most after the warm-up");
+  check(wait_for_sessions((long)POOLS * LEAST_SIZE), "the server has the sessions of the pools and no others");
+  check(ask_server("select count(*) from leftover") == 0, "nothing of an unfinished transaction was committed");
+}
+
+static void close_all(const struct figures *start) {
+  atomic_store(&ending, true);
+  for (int i = 0; i < thread_count; i++)
+    pthread_join(threads[i].thread, NULL);
+  for (int i = 0; i < POOLS; i++)
+    check(pool_close(pools[i]) == 0, "a pool is closed");
+  check(wait_for_sessions(0), "no session is left");
+  struct figures end = figures_now();
+  figures_print("closed:", &end);
+  /* The library's own thread and its descriptors stay. */
+  check(end.threads <= start->threads + 1, "no thread is left but the library's");
+}
+
+int main(int argc, char **argv) {
+  int workers = argc > 1 ? atoi(argv[1]) : 16;
+  uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
+  if (workers < 1 || workers > MOST_THREADS)
+    return 2;
+  setvbuf(stdout, NULL, _IOLBF, 0);
+  mallopt(M_ARENA_MAX, 2); /* otherwise the memory of each thread's first use looks like growth */
+  ledger_open();
+  memset(samples, 0xFF, sizeof samples); /* so that they are no growth later */
+  struct figures start = figures_now(), warm, end;
+  pools_open(false);
+  start_threads(workers, seed);
+  nap_us(WARM_US);
+  bool is_warm = rest(NULL, &warm);
+  check(is_warm, "the pools are whole after the warm-up");
+  atomic_store(&resting, false);
+  printf("ready\n");
+  double seconds = watch();
+  bool is_rested = rest(&warm, &end);
+  printf("\nnative: %d threads, seed %lu, %.0f seconds\n", workers, seed, seconds);
+  print_report();
+  figures_print("start:", &start);
+  figures_print("after warm-up:", &warm);
+  figures_print("end:", &end);
+  judge(&warm, &end, is_rested);
+  /* In a shorter time it says nothing. */
+  if (seconds >= SLOPE_SECONDS)
+    check(memory_slope() <= GROWTH_KIB, "the slope of memory under load is 2 MiB/h at most");
+  close_all(&start);
+  printf("%d passed, %d failed\n", passed, failed);
+  return failed > 0;
+}

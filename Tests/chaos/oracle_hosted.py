@@ -1,0 +1,213 @@
+#!/usr/bin/env python3
+"""oracle_hosted.py THREADS SEED: what `oracle` does, with a pool of psycopg2 connections. Works until its standard
+input ends, forks meanwhile, and ends with the line `N passed, M failed`."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+
+import hosted_jobs
+from dbpool._psycopg2 import Psycopg2Pool
+from hosted_ledger import Ledger
+
+SIZE = 6
+WARM_SECONDS = 2.0
+REST_SECONDS = 30.0
+STUCK_SECONDS = 30.0
+GROWTH_KIB = 4096
+APPLICATION = f"oracle-hosted-{os.getpid()}"
+
+
+def figures() -> tuple[int, int, int]:
+    """Descriptors, threads, KiB of memory of our own."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    with open("/proc/self/status") as status:
+        memory = next(int(line.split()[1]) for line in status if line.startswith("RssAnon:"))
+    return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task")), memory
+
+
+class Oracle:
+    def __init__(self, threads: int, seed: int) -> None:
+        self.ledger = Ledger()
+        self.random = random.Random(seed)
+        self.pool = Psycopg2Pool(
+            {"dsn": "", "application_name": APPLICATION}, name="hosted", max_size=SIZE, timeout=3, max_lifetime=3
+        )
+        self.resting = threading.Event()
+        self.ending = threading.Event()
+        self.began = [0.0] * (threads + 1)  # 0: at rest
+        jobs = [self._borrow] * threads + [self._disturb]
+        self.threads = [
+            threading.Thread(target=self._run, args=(i, seed, job), daemon=True) for i, job in enumerate(jobs)
+        ]
+        self.passed = self.failed = 0
+
+    # ---------------------------------------------------------------------------------------------- threads
+
+    def _run(self, number: int, seed: int, work) -> None:
+        worker = hosted_jobs.Worker(number + 1, seed, self.ledger)
+        while not self.ending.is_set():
+            if self.resting.is_set():
+                self.began[number] = 0
+                time.sleep(0.002)
+                continue
+            self.began[number] = time.monotonic()
+            try:
+                work(worker)
+            except Exception as error:
+                self.ledger.complain("refused", f"thread {number}: {error!r}")
+
+    def _borrow(self, worker: hosted_jobs.Worker) -> None:
+        hosted_jobs.loan(worker, self.pool)
+
+    def _disturb(self, worker: hosted_jobs.Worker) -> None:
+        time.sleep(worker.random.uniform(0, 0.3))
+        self.ledger.count("actions")
+        what = worker.random.choice(["reconnect", "resize", "pause", "stats", "program"])
+        if what == "reconnect":
+            self.pool.reconnect()
+        elif what == "resize":
+            self.pool.resize(worker.random.randrange(3), worker.random.randrange(3, SIZE + 1))
+        elif what == "pause":
+            self.pool.pause()
+            time.sleep(worker.random.uniform(0, 0.1))
+            self.pool.resume()
+        elif what == "stats" and self.pool.stats().internal_errors:
+            self.ledger.complain("refused", f"internal errors: {self.pool.stats()}")
+        elif what == "program":
+            subprocess.run(["/bin/true"], check=True)
+
+    # ------------------------------------------------------------------------------------------------ forks
+
+    def fork(self) -> None:
+        """Waits for the child's end."""
+        number = 1000 + self.ledger.count("children")
+        seed = self.random.random()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)
+            self._live_as_child(number, seed)
+        status = os.waitpid(child, 0)[1]
+        if status != 0:
+            self.ledger.complain("failed_children", f"child {number} ended with status {status:#x}")
+
+    def _live_as_child(self, number: int, seed: float) -> None:
+        worker = hosted_jobs.Worker(number, seed, self.ledger)
+        code = 1
+        try:
+            self.pool.resume()  # a pause holds in a child too
+            for _ in range(worker.random.randrange(5)):
+                hosted_jobs.loan(worker, self.pool)
+            code = 0
+        except BaseException as error:
+            self.ledger.complain("failed_children", f"in child {number}: {error!r}")
+        way = worker.random.randrange(4)
+        if way == 0:
+            os.execl("/bin/true", "true")
+        if way == 1:
+            self.pool.close()
+        if way == 2:
+            os._exit(code)
+        sys.exit(code)  # through the interpreter's end, with all finalizers
+
+    # ------------------------------------------------------------------------------------------------- rest
+
+    def end_if_stuck(self) -> None:
+        now = time.monotonic()
+        for number, began in enumerate(self.began):
+            if began and now - began > STUCK_SECONDS:
+                print(f"  FAIL  thread {number} hangs\n{self.passed} passed, {self.failed + 1} failed", flush=True)
+                os._exit(1)
+
+    def rest(self, baseline: tuple[int, int, int] | None) -> tuple[bool, tuple[int, int, int]]:
+        """All threads at their gate, the pool without a loan and closed down: then the figures are exact."""
+        self.resting.set()
+        while any(self.began):
+            self.end_if_stuck()
+            time.sleep(0.002)
+        self.pool.resume()
+        self.pool.resize(0, SIZE)
+        self.pool.reconnect()
+        end = time.monotonic() + REST_SECONDS
+        while not self._is_rested(baseline) and time.monotonic() < end:
+            time.sleep(0.01)
+        return self._is_rested(baseline), figures()
+
+    def _is_rested(self, baseline: tuple[int, int, int] | None) -> bool:
+        stats = self.pool.stats()
+        now = len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+        return stats.total == 0 and stats.waiting == 0 and (baseline is None or now == baseline[:2])
+
+    # ------------------------------------------------------------------------------------------------- main
+
+    def check(self, holds: bool, what: str) -> None:
+        print(f"  {'ok  ' if holds else 'FAIL'}  {what}")
+        if holds:
+            self.passed += 1
+        else:
+            self.failed += 1
+
+    def work(self) -> None:
+        start = figures()
+        for thread in self.threads:
+            thread.start()
+        time.sleep(WARM_SECONDS)
+        is_warm, warm = self.rest(None)
+        self.check(is_warm, "the hosted pool is empty after the warm-up")
+        self.resting.clear()
+        print("ready", flush=True)
+        began = time.monotonic()
+        while not select.select([sys.stdin], [], [], self.random.uniform(0.05, 0.4))[0]:
+            self.end_if_stuck()
+            self.fork()
+        seconds = time.monotonic() - began
+        is_rested, end = self.rest(warm)
+        print(f"\nhosted: {len(self.threads) - 1} threads, {seconds:.0f} seconds")
+        self.ledger.print()
+        print(f"  {self.pool!r}")
+        for when, (descriptors, threads, memory) in (("start", start), ("after warm-up", warm), ("end", end)):
+            print(f"  {when + ':':15} {descriptors:3} descriptors, {threads:2} threads, {memory} KiB")
+        self.judge(is_rested, warm, end)
+
+    def judge(self, is_rested: bool, warm: tuple[int, int, int], end: tuple[int, int, int]) -> None:
+        counts = self.ledger.counts()
+        self.check(counts["wrong_answers"] == 0 < counts["answers"], "every answer belongs to its question")
+        self.check(counts["double_owners"] == self.ledger.owned() == 0, "no session had two owners")
+        self.check(counts["unclean_loans"] == 0, "every connection was lent clean")
+        self.check(counts["strange_errors"] == 0, "every error has an explanation")
+        self.check(counts["refused"] == 0, "every call of the pool was answered as promised")
+        self.check(counts["failed_children"] == 0 < counts["children"], "every child ended well")
+        self.check(is_rested, "the pool is empty again")
+        self.check(end[:2] == warm[:2], "descriptors and threads at the end as after the warm-up")
+        self.check(end[2] - warm[2] <= GROWTH_KIB, "memory grew by 4 MiB at most after the warm-up")
+        self.pool.close()
+        self.ending.set()
+        for thread in self.threads:
+            thread.join()
+        self.check(hosted_jobs.wait_for_sessions(APPLICATION, 0, REST_SECONDS), "no session is left")
+
+
+def main() -> int:
+    warnings.filterwarnings("ignore", "This process", DeprecationWarning)  # fork with threads: that is the point
+    oracle = Oracle(int(sys.argv[1]), int(sys.argv[2]))
+    with contextlib.suppress(KeyboardInterrupt):
+        oracle.work()
+        print(f"{oracle.passed} passed, {oracle.failed} failed", flush=True)
+        return int(oracle.failed > 0)
+    return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

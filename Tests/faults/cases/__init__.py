@@ -1,0 +1,1 @@
+"""The cases, by topic: every file here is part of the table."""

@@ -1,0 +1,103 @@
+"""Packets that vanish: nobody says that the other side cannot be reached."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+import netns
+from calls import Users
+from failures import QueryFailed
+from table import OURS, fault
+from trial import SIZE, TIMEOUT, Trial
+
+# In seconds, where not in the name.
+LIMITS: dict[str, object] = {
+    "keepalives_idle": 1,
+    "keepalives_interval": 1,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 2000,
+}
+# Of a silence that is only noticed because of probes: idle time, probes, and a second.
+NOTICED_MS = (1 + 2 + 1) * 1000
+# What was sent and is not acknowledged.
+UNSENT_MS = 2000 + 1000
+
+
+def timed_query(trial: Trial, pool: object, connection: object, sql: str, limit_ms: float) -> float:
+    start = time.monotonic()
+    try:
+        pool.query(connection, sql)  # type: ignore[attr-defined]
+        trial.reasons.append(f"{sql} was answered")
+    except QueryFailed:
+        pass
+    took = (time.monotonic() - start) * 1000
+    trial.at_most(f"error of {sql}", took, limit_ms, " ms")
+    return took
+
+
+@fault("F03", "packets dropped while a query runs, and before one", noticed_ms=NOTICED_MS, unsent_ms=UNSENT_MS)
+def dropped(trial: Trial) -> None:
+    netns.enter()
+    trial.cluster.forget_admin()
+    # The server has to notice, too.
+    probes = {"tcp_keepalives_idle": "1", "tcp_keepalives_interval": "1", "client_connection_check_interval": "500"}
+    trial.cluster = trial.own_cluster(**probes)
+    pool = trial.pool(words=LIMITS)
+    waiting, sending = pool.get(TIMEOUT), pool.get(TIMEOUT)
+    took: list[float] = []
+
+    def wait_for_answer(_number: int) -> None:
+        if not took:
+            took.append(timed_query(trial, pool, waiting, "SELECT pg_sleep(20)", trial.criteria["noticed_ms"] + 200))
+
+    users = Users(1, wait_for_answer)
+    running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(20)' AND state = 'active'"
+    assert trial.until(lambda: int(trial.cluster.admin(running)[0][0]) >= 1, 10, 0.01) is not None
+    with netns.Dropped(trial.cluster.port):
+        took_sending = timed_query(trial, pool, sending, "SELECT 1", trial.criteria["unsent_ms"])
+        for _ in range(2):  # whoever comes now ends in time; what lay idle is silent too
+            connection_ends(trial, pool)
+        assert trial.until(lambda: bool(took), 30) is not None, "the query hangs"
+        users.stop()
+        pool.put(waiting)
+        pool.put(sending)
+    back = time.monotonic()
+    trial.worst_ms = max([*took, took_sending])
+    trial.errors = 2
+    trial.until(lambda: trial.calls.use(pool).error is None, 10)
+    trial.recovery_ms = (time.monotonic() - back) * 1000
+    trial.settled(pool, SIZE, seconds=10)
+
+
+def connection_ends(trial: Trial, pool: object) -> None:
+    """A get, without the query that would wait for TCP: that is not the pool's."""
+    start = time.monotonic()
+    try:
+        connection = pool.get(TIMEOUT)  # type: ignore[attr-defined]
+    except Exception:
+        connection = None
+    trial.at_most("get", (time.monotonic() - start) * 1000, TIMEOUT * 1000 + 250, " ms")
+    if connection is not None:
+        pool.discard(connection)  # type: ignore[attr-defined]
+
+
+@fault("F03d", "default keepalives and tcp_user_timeout, also overridden", quick=True, pools=OURS)
+def defaults(trial: Trial) -> None:
+    wanted = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
+    check_socket(trial, {}, wanted)
+    own = {"TCP_KEEPIDLE": 7, "TCP_KEEPINTVL": 8, "TCP_KEEPCNT": 9, "TCP_USER_TIMEOUT": 1234}
+    names = ("keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
+    check_socket(trial, dict(zip(names, own.values())), own)
+
+
+def check_socket(trial: Trial, words: dict[str, object], wanted: dict[str, int]) -> None:
+    pool = trial.pool(min_size=1, max_size=1, words=words)
+    connection = pool.get(TIMEOUT)
+    with socket.socket(fileno=os.dup(pool.socket(connection))) as ours:
+        alive = ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        found = {name: ours.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in wanted}
+    trial.check(alive == 1 and found == wanted, f"keepalive {alive}, {found}")
+    pool.put(connection)
+    pool.close()

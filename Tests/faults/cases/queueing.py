@@ -1,0 +1,181 @@
+"""Who waits, how long, and in what order."""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+import time
+
+from calls import Users, together
+from failures import GetFailed
+from table import fault
+from trial import SIZE, TIMEOUT, Trial
+
+
+@fault("F13", "pool exhausted, T = 1 s", quick=True, from_ms=1000, to_ms=1050)
+def exhausted(trial: Trial) -> None:
+    pool = trial.pool()
+    held = [pool.get(TIMEOUT) for _ in range(SIZE)]
+    for _ in range(2):
+        call = trial.calls.use(pool, timeout=1)
+        if trial.check(call.error is not None, "an eleventh is lent"):
+            trial.check(getattr(call.error, "kind", "") == "timeout", f"not the code of a pool in use: {call.error}")
+        trial.at_least("the error comes after", call.get_ms, trial.criteria["from_ms"], " ms")
+        trial.at_most("the error comes after", call.get_ms, trial.criteria["to_ms"], " ms")
+    trial.errors = 0  # those were asked for
+    for connection in held:
+        pool.put(connection)
+    trial.settled(pool)
+
+
+@fault("F15", "200 threads on 1 connection, 1 ms hold, 4 s", ratio=2, wait_ms=600)
+def fairness(trial: Trial) -> None:
+    pool = trial.pool(min_size=1, max_size=1)
+    counts = [0] * 200
+    waits = [0.0] * 200
+    start = threading.Barrier(200)
+    over = threading.Event()
+
+    def work(number: int) -> None:
+        start.wait(30)
+        while not over.is_set():
+            asked = time.monotonic()
+            connection = pool.get(30)
+            waits[number] = max(waits[number], time.monotonic() - asked)
+            time.sleep(0.001)
+            pool.put(connection)
+            if not over.is_set():
+                counts[number] += 1
+
+    timer = threading.Timer(5, over.set)  # a second until all have started
+    timer.start()
+    together(200, work, patience=50)
+    trial.notes.append(f"gets per thread {min(counts)} to {max(counts)}")
+    trial.worst_ms = max(waits) * 1000
+    trial.at_least("least gets of a thread", min(counts), 1)
+    trial.at_most("most against least gets", max(counts) / max(1, min(counts)), trial.criteria["ratio"])
+    trial.at_most("longest wait", trial.worst_ms, trial.criteria["wait_ms"], " ms")
+    trial.settled(pool, 1)
+
+
+@fault("F16", "waiters give up at the instant of hand-over (stress)", quick=True, seconds=1.5)
+def give_up(trial: Trial) -> None:
+    pool = trial.pool(min_size=2, max_size=2)
+    sys.setswitchinterval(0.0002)
+
+    def work(number: int) -> None:
+        random_number = random.Random(number)
+        while True:
+            try:
+                connection = pool.get(random_number.choice((0, 0.001, 0.001, 0.002)))
+            except GetFailed:
+                pass
+            else:
+                time.sleep(random_number.random() * 0.002)
+                pool.put(connection)
+            if time.monotonic() > end:
+                return
+
+    end = time.monotonic() + trial.criteria["seconds"]
+    together(16, work)
+    sys.setswitchinterval(0.005)
+    held = [trial.calls.get(pool) for _ in range(2)]
+    for connection in held:
+        pool.put(connection)
+    trial.settled(pool, 2)
+
+
+@fault("F11", "slow connect (5 s) for one borrower: get and put of the others", limit=40, ms=10)
+def slow_connect(trial: Trial) -> None:
+    proxy = trial.proxy()
+    pool = trial.pool(proxy, min_size=0, max_size=3, connect_timeout=10)
+    held = [pool.get(5) for _ in range(2)]
+    proxy.mode("delay", scope="new", seconds=5)
+    before = len(proxy.attempts())
+    slow = threading.Thread(target=lambda: trial.calls.use(pool, timeout=9), daemon=True)
+    slow.start()
+    assert trial.until(lambda: len(proxy.attempts()) > before, 5) is not None, "nobody connects"
+    gets, puts = [], []
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        connection = held.pop(0)
+        start = time.perf_counter()
+        pool.put(connection)
+        puts.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        held.append(pool.get(8))
+        gets.append(time.perf_counter() - start)
+        time.sleep(0.01)
+    for connection in held:
+        pool.put(connection)
+    slow.join(15)
+    trial.worst_ms = max(*gets, *puts) * 1000
+    trial.notes.append(f"worst get {max(gets) * 1000:.1f} ms, put {max(puts) * 1000:.1f} ms of {len(gets)}")
+    trial.at_most("worst get or put", trial.worst_ms, trial.criteria["ms"], " ms")
+
+
+@fault("F39", "growth burst: 100 gets at once, min 0, max 100, connect 20 ms", all_ms=2000)
+def burst(trial: Trial) -> None:
+    proxy = trial.proxy()
+    proxy.mode("delay", scope="new", seconds=0.02)
+    pool = trial.pool(proxy, min_size=0, max_size=100)
+    all_served = threading.Barrier(100)
+    most = 0
+
+    def work(_number: int) -> None:
+        connection = trial.calls.get(pool, 10)
+        all_served.wait(20)  # until then all are lent
+        pool.put(connection)
+
+    watching = threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not watching.wait(0.01):
+            most = max(most, len(trial.cluster.sessions(trial.application)))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        together(100, work, patience=30)
+    finally:
+        watching.set()
+        watcher.join()
+    trial.worst_ms = trial.calls.worst_ms()
+    trial.notes.append(f"attempts {len(proxy.attempts())}, most sessions {most}")
+    trial.at_most("errors", len(trial.calls.errors), 0)
+    trial.at_most("all served", trial.worst_ms, trial.criteria["all_ms"], " ms")
+    trial.at_most("attempts", len(proxy.attempts()), 100)
+    trial.at_most("sessions at the server", most, 100)
+
+
+@fault("F41", "one pool's server is silent, another pool in the process is fine", worst_ms=250, replaced_ms=1000)
+def neighbour(trial: Trial) -> None:
+    proxy = trial.proxy()
+    dark = trial.pool(proxy, checked=True, words={"application_name": f"dark-{trial.application}"})
+    pool = trial.pool(checked=True)
+    proxy.mode("dark")
+    time.sleep(0.6)  # long enough for a check
+
+    def ask_the_dark(_number: int) -> None:
+        try:
+            dark.discard(dark.get(0.5))
+        except GetFailed:
+            pass
+
+    users = Users(10, ask_the_dark)
+    try:
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            trial.calls.use(pool)
+            time.sleep(0.005)
+        start = time.monotonic()
+        trial.cluster.terminate(trial.application)
+        trial.replaced(pool, start, trial.criteria["replaced_ms"])
+    finally:
+        proxy.mode("rst")
+        users.stop(30)
+    trial.at_most("errors", len(trial.calls.errors), 0)
+    trial.at_most("worst call", trial.calls.worst_ms(), trial.criteria["worst_ms"], " ms")
+    trial.settled(pool)
