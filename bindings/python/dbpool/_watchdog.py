@@ -45,20 +45,28 @@ class Limit:
             number = os.fstat(descriptor).st_ino
         except Exception:
             return  # closed: what is to be limited fails at once
-        key = _next_key()
         deadline = time.monotonic() + self._seconds
-        _watched[key] = deadline, descriptor, number
-        self._key = key
-        if deadline < _wakes_at:
-            _wake_thread()
+        # Before it is watched: should a signal handler raise here, the entry does not stay.
+        self._key = _next_key()
+        try:
+            _watched[self._key] = deadline, descriptor, number
+            if deadline < _wakes_at:
+                _wake_thread()
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> bool:
         """Whether it was in time. Otherwise the connection is of no use any more."""
         return not self._key or _watched.pop(self._key, None) is not None
 
     def __enter__(self) -> Limit:
-        self.start()
-        return self
+        try:
+            self.start()
+            return self
+        except BaseException:
+            self.stop()
+            raise
 
     def __exit__(self, *_: object) -> None:
         self.stop()
