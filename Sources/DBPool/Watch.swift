@@ -61,13 +61,22 @@ enum Watch {
   /// A host's libpq that has dropped a session without a goodbye (the server wrote nonsense) has closed its descriptor,
   /// and ours alone keeps the connection: the server would never end it. So ours says that nothing more will come.
   static func hurry(_ record: RecordPointer, since: Instant) {
-    for index in 0..<record.pointee.sessions.count {
-      guard let session = record.pointee.sessions.element(index) else { continue }
-      // Only this thread ends `.closing`, and only it closes the descriptor.
-      let slot = session.slotPointer
-      guard slot.pointee.state == .closing, slot.pointee.isStarted, slot.pointee.since <= since else { continue }
+    var index = 0
+    while let session = nextAwaited(record, &index, since) {
+      // Only this thread closes the descriptor, so it is the same without the lock.
       if session.pointee.descriptor.isOurs { _ = shutdown(session.pointee.descriptor.number, Int32(SHUT_WR)) }
     }
+  }
+
+  private static func nextAwaited(_ record: RecordPointer, _ index: inout Int, _ since: Instant) -> SessionPointer? {
+    record.pointee.lock.lock()
+    defer { record.pointee.lock.unlock() }
+    while index < record.pointee.sessions.count, let session = record.pointee.sessions.element(index) {
+      index += 1
+      let slot = session.slotPointer
+      if slot.pointee.state == .closing, slot.pointee.isStarted, slot.pointee.since <= since { return session }
+    }
+    return nil
   }
 
   /// Lets go of our descriptor.
