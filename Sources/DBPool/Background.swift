@@ -99,7 +99,7 @@ enum Background {
   static func end(_ session: SessionPointer, succeeded: Bool, isOverrun: Bool = false) {
     let record = session.pointee.record
     session.pointee.stage = .none
-    record.pointee.lock.lock()
+    record.enter()
     record.pointee.core.backgroundEnded(session.slotPointer, succeeded: succeeded, now: Clock.now)
     record.unlockAndSignal()
     record.notifyChanges()

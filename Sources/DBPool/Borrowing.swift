@@ -71,7 +71,7 @@ struct Borrowing {
 
   private func tryOnce() -> Found {
     let slot = pool_error_slot_take()
-    record.pointee.lock.lock()
+    record.enter()
     guard isOpen else { return failClosed() }
     if let slot = record.pointee.core.tryAcquire(now: startedAt, isTry: true) { return lent(slot) }
     if let slot = record.pointee.core.tryAcquireFresh(now: startedAt) { return lent(slot) }
@@ -85,14 +85,14 @@ struct Borrowing {
 
   private func acquire() -> Found {
     while true {
-      record.pointee.lock.lock()
+      record.enter()
       guard isOpen else { return failClosed() }
       switch record.pointee.core.acquire(deadline: deadline, isDetached: false, now: Clock.now) {
       case .granted(let slot): return lent(slot)
       case .waiting(let ticket): return wait(ticket)
       case .refused(let refusal): return refuse(refusal)
       case .needsTicket:
-        record.pointee.lock.unlock()
+        record.leave()
         guard PoolMemory.provideTickets(record) else {
           Failure.set(POOL_ENOMEM)
           return .failed
@@ -104,13 +104,13 @@ struct Borrowing {
   /// A ping must tell whether the connection lives; the caller waits in front of the queue.
   private func recheck(_ loan: Loan) -> Loan? {
     while true {
-      record.pointee.lock.lock()
+      record.enter()
       loan.session.pointee.lent.store(0, ordering: .relaxed)
       let found: Found
       switch record.pointee.core.recheck(loan.session.slotPointer, deadline: deadline, now: Clock.now) {
       case .waiting(let ticket): found = wait(ticket)
       case .needsTicket:
-        record.pointee.lock.unlock()
+        record.leave()
         if PoolMemory.provideTickets(record) { continue }
         loan.drop()
         Failure.set(POOL_ENOMEM)
@@ -141,7 +141,7 @@ struct Borrowing {
     let slot = pool_error_slot_take()
     while true {
       let end = waiter.pointee.spot.park(seen: seen, until: deadline)
-      record.pointee.lock.lock()
+      record.enter()
       // A pool that was closed and buried meanwhile has refused this ticket.
       guard record.holds(token) else { return failClosed() }
       let now = Clock.now
@@ -178,16 +178,16 @@ struct Borrowing {
   }
 
   private func refuse(_ refusal: Refusal) -> Found {
-    record.pointee.lock.unlock()
+    record.leave()
     let slot = pool_error_slot_take()
-    record.pointee.lock.lock()
+    record.enter()
     fail(refusal, slot)
     record.unlockAndWake()
     return .failed
   }
 
   private func failClosed() -> Found {
-    record.pointee.lock.unlock()
+    record.leave()
     Failure.set(POOL_ECLOSED)
     return .failed
   }
@@ -238,6 +238,8 @@ struct Loan {
   /// Under the lock.
   func begin() {
     session.pointee.lent.store(session.pointee.handle, ordering: .relaxed)
+    session.classify()
+    if !record.pointee.isHosted { ConnectionTable.promote(session) }
     if isFresh { record.pointee.core.freshStarted(session.slotPointer, now: Clock.now) }
     if record.pointee.options.given.exact_times == 0 {
       record.pointee.core.stamp(session.slotPointer, now: process.pointee.coarseNow.load(ordering: .relaxed))
@@ -275,6 +277,15 @@ struct Loan {
   /// The caller is to open a session for it.
   private var isFresh: Bool { session.pointee.slot.state == .opening }
 
+  /// Lends what was popped from the idle stack.
+  @inline(__always)
+  static func fromStack(_ session: SessionPointer) -> UnsafeMutableRawPointer? {
+    let handle = session.pointee.handle
+    session.pointee.lent.store(handle, ordering: .relaxed)
+    session.pointee.stackGets.store(session.pointee.stackGets.load(ordering: .relaxed) &+ 1, ordering: .relaxed)
+    return UnsafeMutableRawPointer(bitPattern: handle)
+  }
+
   /// What the caller gets.
   func hand() -> UnsafeMutableRawPointer? {
     let flags = HostedToken.flags(isFresh: isFresh, isDoubtful: session.pointee.isDoubtful)
@@ -283,7 +294,7 @@ struct Loan {
 
   /// Gives a dead connection back.
   func drop() {
-    record.pointee.lock.lock()
+    record.enter()
     session.pointee.lent.store(0, ordering: .relaxed)
     record.pointee.core.lost(session.slotPointer, now: Clock.now)
     record.pointee.core.release(session.slotPointer, .broken, now: Clock.now)

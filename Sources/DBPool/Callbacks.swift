@@ -11,19 +11,19 @@ import Synchronization
 enum Callbacks {
   /// Asks for a connector thread if there is something to call. Upkeep thread only.
   static func start(_ record: RecordPointer) {
-    record.pointee.lock.lock()
-    guard !record.pointee.isCallbackRunning, isDue(record) else { return record.pointee.lock.unlock() }
+    record.enter()
+    guard !record.pointee.isCallbackRunning, isDue(record) else { return record.leave() }
     record.pointee.isCallbackRunning = true
     record.pointee.jobs += 1
     record.pointee.callbackJob.kind = .callbacks
     record.pointee.callbackJob.record = record
-    record.pointee.lock.unlock()
+    record.leave()
     if Connectors.submit(record.callbackJobPointer) != 0 {
       // No thread to be had: at the next tick.
-      record.pointee.lock.lock()
+      record.enter()
       record.pointee.isCallbackRunning = false
       record.pointee.jobs -= 1
-      record.pointee.lock.unlock()
+      record.leave()
     }
   }
 
@@ -44,16 +44,16 @@ enum Callbacks {
     let token = record.pointee.token.load(ordering: .relaxed)
     guard HostCall.run(token, { deliverLog(record, options) }) else { LibpqGate.park() }
 
-    record.pointee.lock.lock()
+    record.enter()
     let isLast = mustFreeContext(record)
     if isLast { record.pointee.context = .gone }
-    record.pointee.lock.unlock()
+    record.leave()
     if isLast, !HostCall.run(token, { options.context_free?(options.context) }) { LibpqGate.park() }
 
-    record.pointee.lock.lock()
+    record.enter()
     record.pointee.isCallbackRunning = false
     record.pointee.jobs -= 1
-    record.pointee.lock.unlock()
+    record.leave()
     Upkeep.signal(record)
   }
 

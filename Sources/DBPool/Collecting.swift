@@ -49,9 +49,9 @@ enum Collecting {
   }
 
   private static func fetch(_ record: RecordPointer, _ token: UInt64, _ tokens: Tokens) -> Int32 {
-    record.pointee.lock.lock()
+    record.enter()
     guard record.holds(token) else {
-      record.pointee.lock.unlock()
+      record.leave()
       return Failure.set(POOL_ECLOSED)
     }
     var count = 0
@@ -60,7 +60,7 @@ enum Collecting {
       count += 1
     }
     let isClosed = record.pointee.core.isClosed
-    record.pointee.lock.unlock()
+    record.leave()
     return count == 0 && isClosed ? Failure.set(POOL_ECLOSED) : Int32(truncatingIfNeeded: count)
   }
 
@@ -84,9 +84,9 @@ enum Collecting {
     Registry.visit { record in
       // Another record's flag may change meanwhile: then `collectable` advances.
       guard !isFound, record.pointee.isHosted else { return }
-      record.pointee.lock.lock()
+      record.enter()
       isFound = Token.isPlausible(record.pointee.token.load(ordering: .relaxed)) && record.pointee.core.hasCollectable
-      record.pointee.lock.unlock()
+      record.leave()
     }
     return isFound
   }

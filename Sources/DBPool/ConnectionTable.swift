@@ -32,30 +32,40 @@ struct ConnectionTable: ~Copyable {
 
   private static func bucket(_ table: UInt, _ connection: UInt) -> UnsafeMutablePointer<Atomic<UInt>> {
     // Fibonacci hashing: malloc's addresses differ in their middle bits.
-    let hash = (connection &* 0x9E37_79B9_7F4A_7C15) >> 40
+    let hash = (connection &* 0x9E37_79B1) >> 20
     return buckets(table) + Int(hash & mask(table))
   }
 
   /// Memory for the sessions of a pool; nil when there is none. The old table stays: a reader may be in it.
   static func make(sessions: Int) -> UInt? {
     var size = 16
-    while size < 2 * sessions { size *= 2 }
+    // Sparse, so that nearly every session is the first in its bucket.
+    while size < 8 * sessions { size *= 2 }
     guard let memory = calloc(1, headerSize + size * MemoryLayout<UInt>.stride) else { return nil }
     memory.storeBytes(of: UInt(size - 1), as: UInt.self)
     return UInt(bitPattern: memory)
   }
 
-  /// The session lent as `connection`, seen without the lock.
+  /// Ends the loan of `connection` if its session is the first in its bucket. Without the lock; nil tells nothing.
   @inline(__always)
-  static func lentSession(_ record: RecordPointer, _ connection: UInt) -> SessionPointer? {
+  static func takeFirst(_ record: RecordPointer, _ connection: UInt) -> SessionPointer? {
     // There is a table: a pool has one before it has a token.
     let table = record.pointee.connections.load(ordering: .acquiring)
+    guard let session = SessionPointer(bitPattern: bucket(table, connection).pointee.load(ordering: .acquiring)),
+      session.take(connection)
+    else { return nil }
+    return session
+  }
+
+  /// As `takeFirst`, behind the first.
+  @inline(never)
+  static func takeFurther(_ record: RecordPointer, _ connection: UInt) -> SessionPointer? {
+    let table = record.pointee.connections.load(ordering: .acquiring)
     var next = bucket(table, connection).pointee.load(ordering: .acquiring)
-    var steps = 0
-    while steps < 32, let session = SessionPointer(bitPattern: next) {
-      if session.pointee.lent.load(ordering: .relaxed) == connection { return session }
+    for _ in 0..<32 {
+      guard let session = SessionPointer(bitPattern: next) else { return nil }
+      if session.pointee.lent.load(ordering: .relaxed) == connection, session.take(connection) { return session }
       next = session.pointee.nextInBucket.load(ordering: .acquiring)
-      steps &+= 1
     }
     return nil
   }
@@ -101,6 +111,15 @@ struct ConnectionTable: ~Copyable {
         return
       }
     }
+  }
+
+  /// Makes it the first in its bucket: it is about to be lent. Under the lock.
+  static func promote(_ session: SessionPointer) {
+    let table = session.pointee.record.pointee.connections.load(ordering: .relaxed)
+    let first = bucket(table, UInt(bitPattern: session.pointee.connection)).pointee.load(ordering: .relaxed)
+    guard first != UInt(bitPattern: session), session.pointee.isListed else { return }
+    remove(session)
+    insert(session)
   }
 
   /// Moves all sessions to a larger table. Under the lock.

@@ -22,10 +22,10 @@ struct ConnectorAttempt {
   }
 
   func run() {
-    record.pointee.lock.lock()
+    record.enter()
     guard isCurrent else { return endJob() }
     record.pointee.core.attemptStarted(session.slotPointer, now: Clock.now)
-    record.pointee.lock.unlock()
+    record.leave()
     withUnsafeTemporaryAllocation(of: CChar.self, capacity: 1024) { buffer in
       guard let start = buffer.baseAddress else { return }
       var message = Message(start, capacity: 1024)
@@ -89,21 +89,21 @@ struct ConnectorAttempt {
   }
 
   private func connect(_ parameters: ConnectParameters, _ message: inout Message) -> Outcome {
-    record.pointee.lock.lock()
+    record.enter()
     var mark = record.pointee.silentTarget.mark(now: Clock.now)
     let refusals = record.pointee.loginTurns.refusals
-    record.pointee.lock.unlock()
+    record.leave()
     var hooks = AttemptHooks(attempt: self, refusals: refusals)
     let result = ConnectAttempt.run(
       parameters, mark: &mark, perTargetTimeout: record.pointee.core.settings.connectTimeout,
       noticeProcessor: { Log.notice($0, $1) }, noticeContext: record, hooks: &hooks, message: &message)
-    record.pointee.lock.lock()
+    record.enter()
     record.pointee.silentTarget.update(mark, now: Clock.now)
     if isCurrent, case .open = result {
       record.pointee.loginTurns.succeeded(self)
       record.pointee.loginEnds.advance()
     }
-    record.pointee.lock.unlock()
+    record.leave()
     record.pointee.loginEnds.wake()
     switch result {
     case .open(let connection): return accept(Connection(connection), parameters.sessionTarget, &message)
@@ -147,9 +147,9 @@ struct ConnectorAttempt {
       }
       if let problem = problem(connection, code, &message) { return drop(connection, problem) }
     }
-    record.pointee.lock.lock()
+    record.enter()
     guard isCurrent else {
-      record.pointee.lock.unlock()
+      record.leave()
       return drop(connection, .dropped)
     }
     session.pointee.connection = connection.pointer
@@ -159,6 +159,7 @@ struct ConnectorAttempt {
     session.pointee.target = isOnTarget || target.wantsReadOnly ? target : .any
     session.pointee.expectedSocket.store(
       isOnTarget ? Session.unusual : session.pointee.socketNumber, ordering: .relaxed)
+    session.classify()
     session.pointee.finished = 0
     session.pointee.noticeReceiver = connection.noticeReceiver
     session.pointee.attemptSocket = Descriptor()
@@ -192,23 +193,23 @@ struct ConnectorAttempt {
   private func watch(_ connection: Connection) -> Int32? {
     let descriptor = Descriptor(duplicating: connection.socket)
     guard descriptor.isOpen else { return pool_errno() }
-    record.pointee.lock.lock()
+    record.enter()
     session.pointee.descriptor = descriptor
     session.pointee.socketNumber = connection.socket
     session.pointee.watchSerial &+= 1
     let token = session.pointee.watchToken
-    record.pointee.lock.unlock()
+    record.leave()
     let error = process.pointee.poller.watch(descriptor.number, token: token)
     if error != 0 { unwatch() }
     return error == 0 ? nil : error
   }
 
   private func unwatch() {
-    record.pointee.lock.lock()
+    record.enter()
     var descriptor = session.pointee.descriptor
     session.pointee.descriptor = Descriptor()
     session.pointee.watchSerial &+= 1
-    record.pointee.lock.unlock()
+    record.leave()
     descriptor.close()
   }
 
@@ -238,7 +239,7 @@ struct ConnectorAttempt {
     case .opened: return finish()
     case .dropped, .failed: break
     }
-    record.pointee.lock.lock()
+    record.enter()
     session.pointee.attemptSocket = isCurrent ? Descriptor() : session.pointee.attemptSocket
     guard isCurrent else {
       // Given up meanwhile; what it found out is old.
@@ -266,7 +267,7 @@ struct ConnectorAttempt {
   }
 
   private func finish() {
-    record.pointee.lock.lock()
+    record.enter()
     endJob()
   }
 
@@ -303,26 +304,26 @@ struct AttemptHooks: ConnectHooks {
   mutating func socketChanged(_ fd: Int32) {
     let descriptor = Descriptor(number: fd)
     let record = attempt.record
-    record.pointee.lock.lock()
+    record.enter()
     if attempt.isCurrent { attempt.session.pointee.attemptSocket = descriptor }
-    record.pointee.lock.unlock()
+    record.leave()
   }
 
   mutating func reachedServer() {
     let record = attempt.record
-    record.pointee.lock.lock()
+    record.enter()
     if attempt.isCurrent { record.pointee.core.attemptReached(attempt.session.slotPointer) }
-    record.pointee.lock.unlock()
+    record.leave()
     Upkeep.signal(record)
   }
 
   mutating func awaitLoginTurn(until deadline: Int64) -> LoginTurn {
     let record = attempt.record
     while true {
-      record.pointee.lock.lock()
+      record.enter()
       let answer = record.pointee.loginTurns.ask(attempt, seen: refusals)
       let seen = record.pointee.loginEnds.value
-      record.pointee.lock.unlock()
+      record.leave()
       if shouldStop() || answer == .stop { return .stopped }
       if answer == .go { return .granted }
       let now = Clock.now
@@ -338,8 +339,8 @@ struct AttemptHooks: ConnectHooks {
   mutating func shouldStop() -> Bool {
     let record = attempt.record
     if record.pointee.isStopping.load(ordering: .relaxed) { return true }
-    record.pointee.lock.lock()
-    defer { record.pointee.lock.unlock() }
+    record.enter()
+    defer { record.leave() }
     return !attempt.isCurrent || record.pointee.core.isDrained
   }
 }

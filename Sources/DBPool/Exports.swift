@@ -34,22 +34,47 @@ public func poolCreate(
 
 @_cdecl("pool_get")
 public func poolGet(_ pool: OpaquePointer?, _ timeout: Int32) -> UnsafeMutableRawPointer? {
-  // A lock that is taken is left to the slow path too: this one then keeps nothing across a call.
-  guard let record = Registry.candidate(pool), record.pointee.isPlain, timeout >= POOL_TIMEOUT_INFINITE,
-    record.pointee.lock.tryLock()
-  else { return getSlowly(pool, timeout) }
+  guard let record = Registry.recordOrVoid(pool) else { return getSlowly(pool, timeout) }
+  let seat = record.pointee.idleStack.pop()
+  guard seat != 0 else { return getIdle(pool, timeout, record) }
+  let session = Seats.session(record, seat)
+  // The record may be another pool's by now, and the session have been condemned while it was put.
+  guard record.holds(token(pool)) else { return getAnother(pool, timeout, session) }
+  guard session.pointee.expectedSocket.load(ordering: .relaxed) >= 0, timeout >= POOL_TIMEOUT_INFINITE else {
+    return getAnother(pool, timeout, session)
+  }
+  return Loan.fromStack(session)
+}
+
+/// One that the state machine has.
+@inline(never)
+private func getIdle(_ pool: OpaquePointer?, _ timeout: Int32, _ record: RecordPointer) -> UnsafeMutableRawPointer? {
+  // A lock that is taken is left to the slow path too. What comes onto the stack meanwhile may stay there.
+  guard record.pointee.isPlain, timeout >= POOL_TIMEOUT_INFINITE, record.pointee.lock.tryLock() else {
+    return getSlowly(pool, timeout)
+  }
   let now = process.pointee.coarseNow.load(ordering: .relaxed)
   // `isTry`: a plain pool pings nothing.
-  guard record.holds(UInt64(UInt(bitPattern: pool))), let slot = record.pointee.core.tryAcquire(now: now, isTry: true)
-  else {
+  guard record.holds(token(pool)), let slot = record.pointee.core.tryAcquire(now: now, isTry: true) else {
     record.pointee.lock.unlock()
     return getSlowly(pool, timeout)
   }
   let session = Session.of(slot)
   let handle = session.pointee.handle
   session.pointee.lent.store(handle, ordering: .relaxed)
+  session.classify()
+  ConnectionTable.promote(session)
   record.pointee.lock.unlock()
   return UnsafeMutableRawPointer(bitPattern: handle)
+}
+
+/// The one from the stack is not to be lent, or not by this pool: the state machine deals with it.
+@inline(never)
+private func getAnother(
+  _ pool: OpaquePointer?, _ timeout: Int32, _ session: SessionPointer
+) -> UnsafeMutableRawPointer? {
+  Returning.giveBack(session)
+  return getSlowly(pool, timeout)
 }
 
 @inline(never)
@@ -62,15 +87,19 @@ private func getSlowly(_ pool: OpaquePointer?, _ timeout: Int32) -> UnsafeMutabl
 
 @_cdecl("pool_put")
 public func poolPut(_ pool: OpaquePointer?, _ connection: UnsafeMutableRawPointer?) -> Int32 {
-  guard let record = Registry.record(pool), let connection else { return putSlowly(pool, connection) }
-  return Returning.put(record, connection)
+  guard let connection, let record = Registry.record(pool) else { return putSlowly(pool, connection) }
+  let address = UInt(bitPattern: connection)
+  guard let session = ConnectionTable.takeFirst(record, address) ?? ConnectionTable.takeFurther(record, address) else {
+    return putSlowly(pool, connection)
+  }
+  return Returning.putTaken(record, session, connection)
 }
 
 @inline(never)
 private func putSlowly(_ pool: OpaquePointer?, _ connection: UnsafeMutableRawPointer?) -> Int32 {
   guard let record = open(pool) else { return pool_errcode() }
   guard let connection else { return Failure.set(POOL_EINVAL, "conn is NULL") }
-  return Returning.put(record, connection)
+  return Returning.putSlowly(record, connection, isDiscard: false)
 }
 
 @_cdecl("pool_close")
@@ -154,6 +183,7 @@ public func poolDrain(_ pool: OpaquePointer?, _ timeout: Int32) -> Int32 {
 public func poolReconnect(_ pool: OpaquePointer?) -> Int32 {
   change(pool) {
     $0.pointee.core.reconnect(now: Clock.now)
+    $0.setAllApart()
     $0.pointee.loginTurns.doubt()
   }
 }
@@ -246,9 +276,9 @@ private func open(_ pool: OpaquePointer?) -> RecordPointer? {
 /// A change of the whole pool, under its lock.
 private func change(_ pool: OpaquePointer?, _ body: (RecordPointer) -> Void) -> Int32 {
   guard let record = open(pool) else { return pool_errcode() }
-  record.pointee.lock.lock()
+  record.enter()
   guard record.holds(token(pool)), !record.pointee.core.isClosed else {
-    record.pointee.lock.unlock()
+    record.leave()
     return Failure.set(POOL_ECLOSED)
   }
   body(record)

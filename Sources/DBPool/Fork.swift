@@ -18,7 +18,7 @@ enum Fork {
     LibpqGate.shutForFork()
     process.pointee.registryLock.lock()
     Registry.visit {
-      $0.pointee.lock.lock()
+      $0.enter()
       $0.pointee.log.lock.lock()
     }
     process.pointee.connectorLock.lock()
@@ -28,7 +28,7 @@ enum Fork {
     process.pointee.connectorLock.unlock()
     Registry.visit {
       $0.pointee.log.lock.unlock()
-      $0.pointee.lock.unlock()
+      $0.leave()
     }
     process.pointee.registryLock.unlock()
     LibpqGate.open()

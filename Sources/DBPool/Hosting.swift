@@ -18,21 +18,21 @@ enum Hosting {
   static func adopt(_ record: RecordPointer, _ token: HostedToken, _ descriptor: Int32) -> Int32 {
     guard record.pointee.isHosted else { return notHosted() }
     guard pool_is_socket(descriptor) else { return Failure.set(POOL_EINVAL, "fd is not an open socket") }
-    record.pointee.lock.lock()
+    record.enter()
     let session: SessionPointer
     switch find(record, token) {
     case .found(let found): session = found
     case .refused(let code): return refuse(record, code)
     }
     guard session.pointee.slot.state == .opening else {
-      record.pointee.lock.unlock()
+      record.leave()
       return Failure.set(POOL_EINVAL, "the token was not granted as POOL_FRESH, or was adopted before")
     }
     // Under the lock, though system calls: a fork finds the duplicate in the session, or none.
     let copy = Descriptor(duplicating: descriptor)
     let error = pool_errno()
     guard copy.isOpen else {
-      record.pointee.lock.unlock()
+      record.leave()
       return Failure.system(error, "cannot duplicate the descriptor")
     }
     let old = session.pointee.descriptor
@@ -41,7 +41,7 @@ enum Hosting {
     session.pointee.watchSerial &+= 1
     session.pointee.lent.store(0, ordering: .relaxed)
     let watchToken = session.pointee.watchToken
-    record.pointee.lock.unlock()
+    record.leave()
     Watch.release(old)
     let failed = process.pointee.poller.watch(copy.number, token: watchToken)
     let code = finishAdoption(record, session, token, failed)
@@ -52,7 +52,7 @@ enum Hosting {
   private static func finishAdoption(
     _ record: RecordPointer, _ session: SessionPointer, _ token: HostedToken, _ failed: Int32
   ) -> Int32 {
-    record.pointee.lock.lock()
+    record.enter()
     let isClosed = record.pointee.core.isClosed
     let isLoan = !record.pointee.core.settings.hasWorkers
     if isClosed { record.pointee.core.freshAbandoned(session.slotPointer) }
@@ -82,7 +82,7 @@ enum Hosting {
     let record = session.pointee.record
     let isWatched = record.pointee.options.given.check != POOL_CHECK_NONE
     guard isWatched, Readiness.of(descriptor.number) == .gone else { return }
-    record.pointee.lock.lock()
+    record.enter()
     if session.pointee.watchToken == watchToken { record.pointee.core.lost(session.slotPointer, now: Clock.now) }
     record.unlockAndSignal()
   }
@@ -96,14 +96,14 @@ enum Hosting {
       guard let start = buffer.baseAddress else { return Failure.set(POOL_EINTERNAL) }
       var cause = Message(start, capacity: FixedText.capacity)
       cause.appendCleaned(cString: message)
-      record.pointee.lock.lock()
+      record.enter()
       let session: SessionPointer
       switch find(record, token) {
       case .found(let found): session = found
       case .refused(let code): return refuse(record, code)
       }
       guard session.pointee.slot.state == .opening else {
-        record.pointee.lock.unlock()
+        record.leave()
         return Failure.set(POOL_EINVAL, "the token was not granted as POOL_FRESH, or was adopted before")
       }
       if start[0] != 0 { record.pointee.lastError.set(cause.cString) }
@@ -119,7 +119,7 @@ enum Hosting {
   // MARK: Giving back
 
   static func put(_ record: RecordPointer, _ token: HostedToken) -> Int32 {
-    record.pointee.lock.lock()
+    record.enter()
     let session: SessionPointer
     switch find(record, token) {
     case .found(let found): session = found
@@ -128,7 +128,7 @@ enum Hosting {
     switch session.pointee.slot.state {
     case .leased: break
     case .opening:
-      record.pointee.lock.unlock()
+      record.leave()
       return Failure.set(
         POOL_EINVAL, "the token was granted as POOL_FRESH: pool_adopt it first, or pool_discard it")
     case .empty, .idle, .resetting, .checking, .retiring, .closing, .stale, .ending:
@@ -145,7 +145,7 @@ enum Hosting {
     }
     let answer = (isKept ? 0 : POOL_CLOSE) | (record.pointee.core.hasCollectable ? POOL_COLLECT : 0)
     if isKept, record.pointee.core.isQuiet {
-      record.pointee.lock.unlock()
+      record.leave()
     } else {
       record.unlockAndSignal()
     }
@@ -153,7 +153,7 @@ enum Hosting {
   }
 
   static func discard(_ record: RecordPointer, _ token: HostedToken) -> Int32 {
-    record.pointee.lock.lock()
+    record.enter()
     let session: SessionPointer
     switch find(record, token) {
     case .found(let found): session = found
@@ -170,7 +170,7 @@ enum Hosting {
   }
 
   static func report(_ record: RecordPointer, _ token: HostedToken, _ fate: SessionFate) -> Int32 {
-    record.pointee.lock.lock()
+    record.enter()
     let session: SessionPointer
     switch find(record, token) {
     case .found(let found): session = found
@@ -180,7 +180,7 @@ enum Hosting {
     switch session.pointee.slot.state {
     case .leased: break
     case .opening:
-      record.pointee.lock.unlock()
+      record.leave()
       return Failure.set(
         POOL_EINVAL, "the token was granted as POOL_FRESH: pool_adopt it first, or pool_fail")
     case .empty, .idle, .resetting, .checking, .retiring, .closing, .stale, .ending:
@@ -192,7 +192,7 @@ enum Hosting {
     case .ends: record.pointee.core.lost(slot, now: Clock.now)
     }
     let isLeaving = record.pointee.core.isLeaving(slot)
-    record.pointee.lock.unlock()
+    record.leave()
     return isLeaving ? POOL_CLOSE : POOL_OK
   }
 
@@ -251,7 +251,7 @@ enum Hosting {
   /// Under the lock; lets go of it.
   private static func refuse(_ record: RecordPointer, _ code: Int32) -> Int32 {
     let isClosed = record.pointee.core.isClosed
-    record.pointee.lock.unlock()
+    record.leave()
     return Failure.set(isClosed && code != POOL_EFORKED ? POOL_ECLOSED : code)
   }
 

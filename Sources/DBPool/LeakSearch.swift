@@ -13,9 +13,9 @@ enum LeakSearch {
   private static var batch: Int { 64 }
 
   static func run(_ record: RecordPointer, _ now: Instant) {
-    record.pointee.lock.lock()
+    record.enter()
     let threshold = record.pointee.options.given.leak_threshold_ms
-    record.pointee.lock.unlock()
+    record.leave()
     guard threshold > 0, now >= record.pointee.nextLeakSearch else { return }
     record.pointee.nextLeakSearch = now.after(Swift.max(.milliseconds(Int(threshold) / 4), Upkeep.tick))
     var first = 0
@@ -29,7 +29,7 @@ enum LeakSearch {
   private static func search(_ record: RecordPointer, _ first: Int, _ now: Instant, _ threshold: Nanoseconds) {
     for index in first..<Swift.min(first + batch, record.pointee.sessions.count) {
       guard let session = record.pointee.sessions.element(index) else { return }
-      record.pointee.lock.lock()
+      record.enter()
       let isLeak =
         session.pointee.slot.state == .leased && !session.pointee.isLeakReported
         && session.pointee.lent.load(ordering: .relaxed) != 0 && now - session.pointee.slot.since > threshold
@@ -38,7 +38,7 @@ enum LeakSearch {
         session.pointee.isLeakReported = true
         record.pointee.leaks &+= 1
       }
-      record.pointee.lock.unlock()
+      record.leave()
       if isLeak { report(record, holder, now - since, session.pointee.backendPID) }
     }
   }

@@ -72,7 +72,9 @@ enum PoolLife {
     settings.isHosted = isHosted
     settings.hasWorkers = isHosted && options.given.background_open != 0
     if isHosted { settings.reset = .none }
-    record.pointee.lock.lock()
+    let usesIdleStack = options.isPlain && options.given.queue_mode == POOL_LIFO && !isHosted
+    settings.samplesUse = usesIdleStack
+    record.enter()
     record.pointee.options = options
     record.pointee.parameters = parameters
     record.pointee.usesTLS = usesTLS
@@ -86,11 +88,13 @@ enum PoolLife {
     record.pointee.lastError.clear()
     record.pointee.log.startOver()
     record.pointee.isPlain = options.isPlain
+    record.pointee.usesIdleStack = usesIdleStack
+    (record.pointee.toldGets, record.pointee.toldPuts) = (0, 0)
     record.pointee.leaks = 0
     record.pointee.nextLeakSearch = 0
     record.pointee.context = options.given.context_free == nil ? .borrowed : .owned
     record.pointee.isStopping.store(false, ordering: .relaxed)
-    record.pointee.lock.unlock()
+    record.leave()
   }
 
   static func resize(_ record: RecordPointer, _ token: UInt64, _ minSize: Int32, _ maxSize: Int32) -> Int32 {
@@ -100,21 +104,21 @@ enum PoolLife {
     let code = options.validate()
     guard code == POOL_OK else { return code }
     guard PoolMemory.provideSlots(record, Int(maxSize)) else { return Failure.set(POOL_ENOMEM) }
-    record.pointee.lock.lock()
+    record.enter()
     guard record.holds(token), !record.pointee.core.isClosed else {
-      record.pointee.lock.unlock()
+      record.leave()
       return Failure.set(POOL_ECLOSED)
     }
     record.pointee.core.resize(minSize: Int(minSize), maxSize: Int(maxSize))
-    record.pointee.lock.unlock()
+    record.leave()
     Upkeep.signal(record)
     return POOL_OK
   }
 
   static func close(_ record: RecordPointer, _ token: UInt64) -> Int32 {
-    record.pointee.lock.lock()
+    record.enter()
     guard record.holds(token), !record.pointee.core.isClosed else {
-      record.pointee.lock.unlock()
+      record.leave()
       return Failure.set(POOL_ECLOSED)
     }
     record.pointee.isStopping.store(true, ordering: .relaxed)
@@ -123,9 +127,9 @@ enum PoolLife {
       let isMore = record.pointee.core.refuseWaiting(limit: 16)
       record.unlockAndWake()
       guard isMore else { break }
-      record.pointee.lock.lock()
+      record.enter()
       guard record.holds(token) else {
-        record.pointee.lock.unlock()
+        record.leave()
         break
       }
     }
@@ -139,12 +143,12 @@ enum PoolLife {
   /// If the pool is closed and nothing of it is left, voids its token and frees its record. False: not yet.
   @discardableResult
   static func retire(_ record: RecordPointer) -> Bool {
-    record.pointee.lock.lock()
+    record.enter()
     let isOver =
       record.pointee.core.isFinished && record.pointee.jobs == 0 && record.pointee.context != .owned
       && record.pointee.log.isEmpty && record.pointee.token.load(ordering: .relaxed) != 0
     guard isOver else {
-      record.pointee.lock.unlock()
+      record.leave()
       return false
     }
     record.pointee.token.store(0, ordering: .releasing)
@@ -153,7 +157,7 @@ enum PoolLife {
     record.pointee.options = Options()
     record.pointee.parameters = nil
     record.pointee.forkedLoans = nil
-    record.pointee.lock.unlock()
+    record.leave()
     options.free()
     parameters?.free()
     forkedLoans?.free()

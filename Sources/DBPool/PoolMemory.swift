@@ -22,19 +22,22 @@ enum PoolMemory {
     guard let segment = Memory.allocate(Session.self, count: size) else { return false }
     let heap = Memory.allocate(SlotPointer.self, count: total)
     let table = ConnectionTable.make(sessions: total)
-    guard let heap, let table else {
+    let seats = Seats.make(sessions: total)
+    guard let heap, let table, let seats else {
       Memory.free(segment)
       Memory.free(heap)
       free(table.flatMap { UnsafeMutableRawPointer(bitPattern: $0) })
+      free(seats.flatMap { UnsafeMutableRawPointer(bitPattern: $0) })
       return false
     }
-    record.pointee.lock.lock()
+    record.enter()
     guard record.pointee.sessions.nextSegmentCount == size else {
       // Another thread was faster.
-      record.pointee.lock.unlock()
+      record.leave()
       Memory.free(segment)
       Memory.free(heap)
       free(UnsafeMutableRawPointer(bitPattern: table))
+      free(UnsafeMutableRawPointer(bitPattern: seats))
       return true
     }
     let old = record.pointee.core.adoptExpiries(heap, capacity: total)
@@ -44,30 +47,31 @@ enum PoolMemory {
       record.pointee.core.add(slot: memory.slotPointer)
     }
     ConnectionTable.replace(record, with: table)
-    record.pointee.lock.unlock()
+    Seats.replace(record, with: seats)
+    record.leave()
     Memory.free(old)
     return isAdded
   }
 
   /// Adds tickets if there is no free one; false when there is no memory.
   static func provideTickets(_ record: RecordPointer) -> Bool {
-    record.pointee.lock.lock()
+    record.enter()
     let isProvided = record.pointee.core.hasFreeTicket
     let size = record.pointee.waiters.nextSegmentCount
     let total = record.pointee.waiters.count + size
-    record.pointee.lock.unlock()
+    record.leave()
     return isProvided || addTickets(record, size, total)
   }
 
   private static func addTickets(_ record: RecordPointer, _ size: Int, _ total: Int) -> Bool {
     guard let segment = Memory.allocate(Waiter.self, count: size) else { return false }
     let heap = Memory.allocate(TicketPointer.self, count: total)
-    record.pointee.lock.lock()
+    record.enter()
     guard let heap, record.pointee.waiters.nextSegmentCount == size,
       record.pointee.waiters.count < record.pointee.waiters.limit - size
     else {
       let isGrown = record.pointee.waiters.nextSegmentCount != size
-      record.pointee.lock.unlock()
+      record.leave()
       Memory.free(segment)
       Memory.free(heap)
       return isGrown
@@ -77,7 +81,7 @@ enum PoolMemory {
       memory.initialize(to: Waiter(index: index))
       record.pointee.core.add(ticket: memory.ticketPointer)
     }
-    record.pointee.lock.unlock()
+    record.leave()
     Memory.free(old)
     return isAdded
   }
@@ -103,6 +107,7 @@ extension Session {
   mutating func startOver() {
     slot.startOver()
     lent.store(0, ordering: .relaxed)
+    stackGets.store(0, ordering: .relaxed)
     nextInBucket.store(0, ordering: .relaxed)
     handle = 0
     isDoubtful = false

@@ -1,5 +1,6 @@
 import CDBPool
 import CPoolShims
+import Synchronization
 
 #if SWIFT_PACKAGE
   import PoolCore
@@ -13,9 +14,9 @@ enum PoolStatistics {
     guard size >= MemoryLayout<Int>.size, size % MemoryLayout<UInt64>.size == 0, size <= 65_536 else {
       return Failure.set(POOL_EINVAL, "stats: set its size to sizeof(pool_stats_t) before the call")
     }
-    record.pointee.lock.lock()
+    record.enter()
     guard record.holds(token), !record.pointee.core.isClosed else {
-      record.pointee.lock.unlock()
+      record.leave()
       return Failure.set(POOL_ECLOSED)
     }
     let gauges = record.pointee.core.gauges
@@ -23,11 +24,15 @@ enum PoolStatistics {
     let settings = record.pointee.core.settings
     let isPaused = record.pointee.core.isPaused
     let leaks = record.pointee.leaks
-    record.pointee.lock.unlock()
+    let gets = gets(record, counters, inUse: UInt64(clamping: gauges.inUse))
+    record.leave()
 
     var result = pool_stats_t()
     fill(&result, gauges, settings, isPaused)
     fill(&result, counters)
+    result.gets = gets
+    // Not counted: the fast path has enough to do.
+    result.puts = gets &- UInt64(clamping: gauges.inUse)
     result.leaks = leaks
     result.log_drops = record.pointee.log.drops
     result.size = size
@@ -37,6 +42,20 @@ enum PoolStatistics {
       if Int(size) > own.count { memset(memory + own.count, 0, Int(size) - own.count) }
     }
     return POOL_OK
+  }
+
+  /// The state machine's gets and those from the idle stack. Who has just popped a session and not counted it yet is in use
+  /// already: so neither gets nor puts may fall behind what was told before. Under the lock.
+  private static func gets(_ record: RecordPointer, _ counters: Counters, inUse: UInt64) -> UInt64 {
+    var gets = counters.gets
+    if record.pointee.usesIdleStack {
+      for index in 0..<record.pointee.sessions.count {
+        gets &+= record.pointee.sessions.element(index)?.pointee.stackGets.load(ordering: .relaxed) ?? 0
+      }
+    }
+    gets = Swift.max(gets, record.pointee.toldGets, record.pointee.toldPuts &+ inUse)
+    (record.pointee.toldGets, record.pointee.toldPuts) = (gets, gets &- inUse)
+    return gets
   }
 
   private static func fill(
@@ -56,9 +75,6 @@ enum PoolStatistics {
   }
 
   private static func fill(_ result: inout pool_stats_t, _ counters: Counters) {
-    result.gets = counters.gets
-    // Not counted: the fast path has enough to do.
-    result.puts = counters.gets &- UInt64(clamping: result.in_use)
     result.waits = counters.waits
     result.timeouts = counters.timeouts
     result.cancels = counters.cancels

@@ -20,6 +20,10 @@ struct PoolRecord: ~Copyable {
   let index: Int
   /// The pool that lives here, 0 = none; with `Token.forkedBit` until its first use in a forked child.
   let token = Atomic<UInt64>(0)
+  /// Idle connections that are lent and put without the lock. Shut while anybody holds the lock: `enter`, `leave`.
+  let idleStack = IdleStack()
+  /// The address of sessions by seat, see `Seats`; read without the lock.
+  let seats = Atomic<UInt>(0)
   let lock = Lock()
 
   // Guarded by `lock`.
@@ -43,6 +47,11 @@ struct PoolRecord: ~Copyable {
   var isHosted = false
   /// Constant while the pool lives; see `Options.isPlain`.
   var isPlain = false
+  /// Constant while the pool lives: the idle stack may be open.
+  var usesIdleStack = false
+  /// What `pool_stats` told last, see there.
+  var toldGets: UInt64 = 0
+  var toldPuts: UInt64 = 0
   /// Advances when a login has ended.
   let loginEnds = ParkingSpot()
   /// Advances at everything that `pool_wait` and `pool_drain` wait for.
@@ -94,6 +103,31 @@ enum ContextState: UInt8 {
 }
 
 extension RecordPointer {
+  /// Takes the lock. From here to `leave` the idle stack is shut and the state machine knows all that is idle.
+  func enter() {
+    pointee.lock.lock()
+    let content = pointee.idleStack.shut()
+    if content != .empty { recall(content) }
+  }
+
+  /// Lets go of the lock. Where every put must be seen the stack stays shut.
+  func leave() {
+    if pointee.usesIdleStack, pointee.core.isOrdinary, pointee.idleStack.isShut { pointee.idleStack.open() }
+    pointee.lock.unlock()
+  }
+
+  /// Tells the state machine what lay on the stack, as if it were put back just now: the lowest first, so that the order
+  /// stays.
+  @inline(never)
+  private func recall(_ content: IdleStackWord) {
+    let now = process.pointee.coarseNow.load(ordering: .relaxed)
+    var rest = content
+    while rest.bottom != 0 {
+      pointee.core.release(Seats.session(self, rest.bottom).slotPointer, .idle, now: now)
+      rest = rest.withoutBottom
+    }
+  }
+
   /// Lets go of the lock and wakes those whose tickets were decided. Their words change under the lock: a waiter that
   /// looked before sleeps only on the old value. Waiters are never freed, so to wake one late harms nobody.
   func unlockAndWake() {
@@ -112,7 +146,7 @@ extension RecordPointer {
     }
     let hasStaleNews = pointee.core.takeStaleNews()
     if hasStaleNews { process.pointee.collectable.advance() }
-    pointee.lock.unlock()
+    leave()
     for index in 0..<count { waiters[index]?.pointee.spot.wake() }
     if hasStaleNews { process.pointee.collectable.wake() }
   }

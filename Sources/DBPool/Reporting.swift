@@ -17,10 +17,10 @@ enum Reporting {
     guard let fate = fate(sqlState) else { return refuse(sqlState) }
     if record.pointee.isHosted { return Hosting.report(record, HostedToken(connection), fate) }
     let address = UInt(bitPattern: connection)
-    record.pointee.lock.lock()
+    record.enter()
     guard let session = ConnectionTable.session(record, address) else { return Returning.refuse(record, address) }
     guard session.pointee.lent.load(ordering: .relaxed) == address else {
-      record.pointee.lock.unlock()
+      record.leave()
       return Returning.notLeased(record)
     }
     switch fate {
@@ -31,7 +31,7 @@ enum Reporting {
     let isLeaving =
       session.pointee.expectedSocket.load(ordering: .relaxed) == Session.unfit
       || record.pointee.core.isLeaving(session.slotPointer)
-    record.pointee.lock.unlock()
+    record.leave()
     return isLeaving ? POOL_CLOSE : POOL_OK
   }
 

@@ -14,14 +14,21 @@ import Synchronization
 /// The loan ends with the exchange of `lent` for 0: of several threads that put the same connection one goes on, and
 /// only that one touches the connection.
 enum Returning {
+  /// The loan has ended by `take`.
   @inline(__always)
-  static func put(_ record: RecordPointer, _ connection: UnsafeMutableRawPointer) -> Int32 {
-    let address = UInt(bitPattern: connection)
-    guard let session = ConnectionTable.lentSession(record, address), take(session, address) else {
-      return putSlowly(record, connection, isDiscard: false)
+  static func putTaken(
+    _ record: RecordPointer, _ session: SessionPointer, _ connection: UnsafeMutableRawPointer
+  ) -> Int32 {
+    if isOrdinary(session, Connection(OpaquePointer(connection))), record.pointee.idleStack.push(session.pointee.seat) {
+      return POOL_OK
     }
+    return putApart(session, connection)
+  }
+
+  /// As `putTaken`, with the lock.
+  @inline(never)
+  private static func putApart(_ session: SessionPointer, _ connection: UnsafeMutableRawPointer) -> Int32 {
     end(session, condition(session, Connection(OpaquePointer(connection))))
-    return POOL_OK
   }
 
   @inline(never)
@@ -31,19 +38,18 @@ enum Returning {
       return isDiscard ? Hosting.discard(record, token) : Hosting.put(record, token)
     }
     let address = UInt(bitPattern: connection)
-    record.pointee.lock.lock()
+    record.enter()
     guard let session = ConnectionTable.session(record, address) else { return refuse(record, address) }
-    record.pointee.lock.unlock()
-    guard take(session, address) else { return notLeased(record) }
-    end(session, isDiscard ? .discarded : condition(session, Connection(OpaquePointer(connection))))
-    return POOL_OK
+    record.leave()
+    guard session.take(address) else { return notLeased(record) }
+    return end(session, isDiscard ? .discarded : condition(session, Connection(OpaquePointer(connection))))
   }
 
   /// Of a connection that the pool has and nobody borrows.
   static func notLeased(_ record: RecordPointer) -> Int32 {
-    record.pointee.lock.lock()
+    record.enter()
     let isClosed = record.pointee.core.isClosed
-    record.pointee.lock.unlock()
+    record.leave()
     return Failure.set(isClosed ? POOL_ECLOSED : POOL_ENOTLEASED)
   }
 
@@ -52,33 +58,28 @@ enum Returning {
     let isForked = record.pointee.forkedLoans?.contains(address) ?? false
     let isClosed = record.pointee.core.isClosed
     let isFinished = !isForked && !isClosed && SessionEvents.wasFinished(record, address)
-    record.pointee.lock.unlock()
+    record.leave()
     if isFinished {
       return Failure.set(POOL_ENOTLEASED, "the connection is no more: its borrower has called PQfinish on it")
     }
     return Failure.set(isForked ? POOL_EFORKED : isClosed ? POOL_ECLOSED : POOL_EFOREIGN)
   }
 
+  /// What libpq knows of the connection, without a system call: open, idle, in no unusual mode, and still the session that
+  /// the pool made. PQtransactionStatus tells idle only of a connection whose PQstatus is CONNECTION_OK.
   @inline(__always)
-  private static func take(_ session: SessionPointer, _ address: UInt) -> Bool {
-    session.pointee.lent.compareExchange(
-      expected: address, desired: 0, successOrdering: .acquiringAndReleasing, failureOrdering: .relaxed
-    ).exchanged
-  }
-
-  /// What libpq knows of the connection, without a system call. After a PQreset of the borrower's it is another session
-  /// and not configured, so it is replaced; so is one that an error has shown to be unfit (`SessionEvents`).
-  @inline(__always)
-  private static func condition(_ session: SessionPointer, _ connection: Connection) -> Condition {
-    // `open && idle` is 0 in each of libpq's enums.
-    let oddities = connection.rawStatus | connection.rawTransactionStatus | connection.rawModes
-    let isSame =
-      connection.socket == session.pointee.expectedSocket.load(ordering: .relaxed)
+  private static func isOrdinary(_ session: SessionPointer, _ connection: Connection) -> Bool {
+    connection.rawTransactionStatus == 0 && !connection.isPipelining && !connection.isNonblocking
+      && connection.socket == session.pointee.expectedSocket.load(ordering: .relaxed)
       && connection.backendPID == session.pointee.backendPID
-    return oddities == 0 && isSame ? .idle : unusual(session, connection)
   }
 
-  @inline(never)
+  /// After a PQreset of the borrower's it is another session and not configured, so it is replaced; so is one that an error
+  /// has shown to be unfit (`SessionEvents`).
+  private static func condition(_ session: SessionPointer, _ connection: Connection) -> Condition {
+    isOrdinary(session, connection) ? .idle : unusual(session, connection)
+  }
+
   private static func unusual(_ session: SessionPointer, _ connection: Connection) -> Condition {
     let expected = session.pointee.expectedSocket.load(ordering: .relaxed)
     guard expected != Session.unfit, connection.socket == session.pointee.socketNumber,
@@ -86,7 +87,8 @@ enum Returning {
     else { return .broken }
     if expected == Session.doubted {
       if connection.isReadOnly { return .broken }
-      session.pointee.expectedSocket.store(session.pointee.socketNumber, ordering: .relaxed)
+      // Ordinary again from its next loan on.
+      session.pointee.expectedSocket.store(Session.apart, ordering: .relaxed)
     }
     let condition = unclean(connection)
     // What is reset first is looked at afterwards: the borrower's own SET may be all there is to it.
@@ -105,13 +107,54 @@ enum Returning {
     }
   }
 
-  @inline(__always)
-  private static func end(_ session: SessionPointer, _ condition: Condition) {
+  @inline(never)
+  private static func end(_ session: SessionPointer, _ condition: Condition) -> Int32 {
     let record = session.pointee.record
     let now = record.loanClock
-    record.pointee.lock.lock()
+    if condition == .idle, displace(session, now: now) { return POOL_OK }
+    record.enter()
     record.pointee.core.release(session.slotPointer, condition, now: now)
-    if record.pointee.core.isQuiet { return record.pointee.lock.unlock() }
+    if record.pointee.core.isQuiet {
+      record.leave()
+    } else {
+      record.unlockAndSignal()
+    }
+    return POOL_OK
+  }
+
+  /// The idle stack was full: the session that lay lowest goes to the state machine instead. Holds the lock and leaves the
+  /// stack open: to the state machine what lies there is lent. False when it is shut.
+  private static func displace(_ session: SessionPointer, now: Instant) -> Bool {
+    let record = session.pointee.record
+    guard !record.pointee.idleStack.isShut, session.pointee.expectedSocket.load(ordering: .relaxed) >= 0 else {
+      return false
+    }
+    record.pointee.lock.lock()
+    guard let displaced = record.pointee.idleStack.pushDisplacing(session.pointee.seat) else {
+      record.pointee.lock.unlock()
+      return false
+    }
+    if displaced != 0 {
+      record.pointee.core.release(Seats.session(record, displaced).slotPointer, .idle, now: now)
+    }
+    let isQuiet = record.pointee.core.isQuiet
+    record.pointee.lock.unlock()
+    if !isQuiet { Upkeep.signal(record) }
+    return true
+  }
+
+  /// What was popped from the idle stack and is not lent.
+  static func giveBack(_ session: SessionPointer) {
+    let record = session.pointee.record
+    record.enter()
+    record.pointee.core.release(session.slotPointer, .idle, now: record.loanClock)
     record.unlockAndSignal()
+  }
+}
+
+extension RecordPointer {
+  /// No connection that is lent now may go to the idle stack. Under the lock.
+  func setAllApart() {
+    for index in 0..<pointee.sessions.count { pointee.sessions.element(index)?.setApart() }
   }
 }

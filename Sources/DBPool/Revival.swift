@@ -21,7 +21,7 @@ enum Revival {
     record.pointee.forkedLoans?.free()
     record.pointee.forkedLoans = loans
 
-    record.pointee.lock.lock()
+    record.enter()
     record.pointee.core.startOver()
     if record.pointee.isHosted { Hosting.noteForked(record) }
     PoolMemory.addAll(record)
@@ -29,11 +29,12 @@ enum Revival {
     record.pointee.loginTurns = LoginTurns()
     record.pointee.jobs = 0
     record.pointee.leaks = 0
+    (record.pointee.toldGets, record.pointee.toldPuts) = (0, 0)
     record.pointee.isCallbackRunning = false
     record.pointee.log.startOver()
     record.pointee.lastError.clear()
     record.pointee.token.store(token, ordering: .releasing)
-    record.pointee.lock.unlock()
+    record.leave()
     Upkeep.signal(record)
     return POOL_OK
   }

@@ -21,8 +21,13 @@ struct Session: ~Copyable {
   /// The `handle` while it is lent, else 0. Whoever exchanges it for 0 ends the loan: of two puts of the same connection
   /// one is refused. Of a hosted slot: the token that is in force, until the host has confirmed the session's end.
   let lent = Atomic<UInt>(0)
-  /// What a borrower gets: the connection's address; of a hosted slot the token of its next loan. Guarded by the lock.
+  /// What a borrower gets: the connection's address; of a hosted slot the token of its next loan. Guarded by the lock; does
+  /// not change while the session is on the idle stack.
   var handle: UInt = 0
+  /// Loans from the idle stack. Changed by whoever has just popped the session.
+  let stackGets = Atomic<UInt64>(0)
+  /// Its place in `Seats`, 0 = none. Guarded by the lock, constant while the session can be on the idle stack.
+  var seat: UInt8 = 0
   /// The next session in its bucket of the `ConnectionTable`, 0 = none.
   let nextInBucket = Atomic<UInt>(0)
   let index: Int
@@ -38,8 +43,8 @@ struct Session: ~Copyable {
   /// libpq's own number of the socket.
   var socketNumber: Int32 = -1
   /// What `pool_put` compares with the connection's socket: `socketNumber` of an ordinary session; `unfit` of one that is
-  /// to be replaced; `unusual` of one that must be looked at more closely; `doubted` of one that refused a write. So none
-  /// costs the others anything.
+  /// to be replaced; `unusual` of one that must be looked at more closely; `doubted` of one that refused a write; `apart` of
+  /// one that must not lie on the idle stack. So none costs the others anything. Below 0 it is not lent from the stack.
   let expectedSocket = Atomic<Int32>(-1)
   var backendPID: Int32 = 0
   /// What must go on to hold of it: it held when the connection was new.
@@ -79,6 +84,7 @@ struct Session: ~Copyable {
   static var unfit: Int32 { -1 }
   static var unusual: Int32 { -2 }
   static var doubted: Int32 { -3 }
+  static var apart: Int32 { -4 }
 
   /// What identifies this watch in an epoll event.
   var watchToken: UInt64 {
@@ -93,6 +99,31 @@ extension SessionPointer {
   }
 
   var slotPointer: SlotPointer { UnsafeMutableRawPointer(self).assumingMemoryBound(to: Slot.self) }
+
+  /// Ends the loan of `address`: of several threads that try one succeeds, and only that one touches the connection.
+  @inline(__always)
+  func take(_ address: UInt) -> Bool {
+    pointee.lent.compareExchange(
+      expected: address, desired: 0, successOrdering: .acquiringAndReleasing, failureOrdering: .relaxed
+    ).exchanged
+  }
+
+  /// Whether it may lie on the idle stack: not without a seat, and not when its time is over. Under the lock, at each
+  /// loan that is made there and when the state machine condemns one that is lent; who puts it meanwhile without the lock
+  /// has a borrower after him who looks once more.
+  func classify() {
+    let expected = pointee.expectedSocket.load(ordering: .relaxed)
+    guard expected == pointee.socketNumber || expected == Session.apart else { return }
+    let isApart = pointee.seat == 0 || pointee.slot.isCondemned
+    pointee.expectedSocket.store(isApart ? Session.apart : pointee.socketNumber, ordering: .relaxed)
+  }
+
+  /// As `classify`, of one that will be closed when it is put.
+  func setApart() {
+    // Its borrower may just have found out worse.
+    _ = pointee.expectedSocket.compareExchange(
+      expected: pointee.socketNumber, desired: Session.apart, ordering: .relaxed)
+  }
 
   /// It still is what target_session_attrs asked for, as far as the server has told; by whoever has the connection.
   func isOnTarget(_ connection: Connection) -> Bool {

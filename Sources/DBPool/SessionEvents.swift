@@ -60,7 +60,8 @@ enum SessionEvents {
       guard !session.pointee.target.wantsReadOnly else { return }
       // Either the borrower's own READ ONLY transaction, or the server tells of its change only behind the error.
       guard connection.isReadOnly else {
-        if session.pointee.expectedSocket.load(ordering: .relaxed) == session.pointee.socketNumber {
+        let expected = session.pointee.expectedSocket.load(ordering: .relaxed)
+        if expected == session.pointee.socketNumber || expected == Session.apart {
           session.pointee.expectedSocket.store(Session.doubted, ordering: .relaxed)
         }
         return
@@ -86,10 +87,10 @@ enum SessionEvents {
     session.pointee.expectedSocket.store(Session.unfit, ordering: .relaxed)
     let record = session.pointee.record
     let socket = Connection(pointer).socket
-    record.pointee.lock.lock()
+    record.enter()
     guard session.pointee.lent.load(ordering: .relaxed) == UInt(bitPattern: pointer) else {
       if session.pointee.configuring == pointer { session.pointee.trespass = .reset }
-      return record.pointee.lock.unlock()
+      return record.leave()
     }
     // Under the lock, though system calls: a fork finds the duplicate in the session, or none.
     let copy = Descriptor(duplicating: socket)
@@ -99,7 +100,7 @@ enum SessionEvents {
     session.pointee.socketNumber = socket
     session.pointee.watchSerial &+= 1
     let token = session.pointee.watchToken
-    record.pointee.lock.unlock()
+    record.leave()
     Watch.release(old)
     if copy.isOpen { _ = process.pointee.poller.watch(copy.number, token: token) }
   }
@@ -114,11 +115,11 @@ enum SessionEvents {
     let wasLent = session.pointee.lent.compareExchange(
       expected: address, desired: 0, successOrdering: .acquiringAndReleasing, failureOrdering: .relaxed
     ).exchanged
-    record.pointee.lock.lock()
+    record.enter()
     guard session.pointee.connection == pointer else {
       // The pool's own PQfinish, or that of `configure`.
       if session.pointee.configuring == pointer { session.pointee.trespass = .finish }
-      return record.pointee.lock.unlock()
+      return record.leave()
     }
     if session.pointee.isListed {
       ConnectionTable.remove(session)
@@ -130,6 +131,7 @@ enum SessionEvents {
       record.pointee.core.release(session.slotPointer, .broken, now: record.loanClock)
     } else {
       record.pointee.core.lost(session.slotPointer, now: Clock.now)
+      session.setApart()
     }
     record.unlockAndSignal()
     record.notifyChanges()

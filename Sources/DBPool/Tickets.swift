@@ -13,9 +13,9 @@ enum Tickets {
   ) -> Int32 {
     guard let borrowing = Borrowing(record, token, timeout: timeout) else { return POOL_EINVAL }
     while true {
-      record.pointee.lock.lock()
+      record.enter()
       guard record.holds(token) else {
-        record.pointee.lock.unlock()
+        record.leave()
         return Failure.set(POOL_ECLOSED)
       }
       let now = borrowing.startedAt
@@ -28,7 +28,7 @@ enum Tickets {
         record.unlockAndSignal()
         return POOL_OK
       case .refused(let refusal):
-        record.pointee.lock.unlock()
+        record.leave()
         return report(record, refusal, since: now)
       case .granted(let slot):
         // Cannot be: a detached caller gets a ticket.
@@ -36,7 +36,7 @@ enum Tickets {
         record.unlockAndSignal()
         return Failure.set(POOL_EINTERNAL)
       case .needsTicket:
-        record.pointee.lock.unlock()
+        record.leave()
         guard PoolMemory.provideTickets(record) else { return Failure.set(POOL_ENOMEM) }
       }
     }
@@ -58,9 +58,9 @@ enum Tickets {
   }
 
   static func cancel(_ record: RecordPointer, _ token: UInt64, _ ticket: pool_ticket_t) -> Int32 {
-    record.pointee.lock.lock()
+    record.enter()
     guard record.holds(token), let waiter = find(record, ticket) else {
-      record.pointee.lock.unlock()
+      record.leave()
       return Failure.set(POOL_EINVAL, "no such ticket, or it has ended")
     }
     record.pointee.core.cancel(waiter.ticketPointer, now: Clock.now)
@@ -79,9 +79,9 @@ enum Tickets {
 
   static func report(_ record: RecordPointer, _ refusal: Refusal, since: Instant) -> Int32 {
     guard let slot = pool_error_slot_take() else { return POOL_ENOMEM }
-    record.pointee.lock.lock()
+    record.enter()
     let code = RefusalReport(record, refusal, waited: Clock.now - since, wasTry: false).write(slot)
-    record.pointee.lock.unlock()
+    record.leave()
     return code
   }
 }
@@ -97,10 +97,10 @@ struct TicketWait {
   func run() -> UnsafeMutableRawPointer? {
     var last = Wait.woken
     while true {
-      record.pointee.lock.lock()
+      record.enter()
       guard record.holds(token) else { return fail(POOL_ECLOSED) }
       guard let waiter = Tickets.find(record, ticket) else {
-        record.pointee.lock.unlock()
+        record.leave()
         Failure.set(POOL_EINVAL, "no such ticket, or it has ended")
         return nil
       }
@@ -132,14 +132,14 @@ struct TicketWait {
     let seen = waiter.pointee.spot.value
     let deadline = Swift.min(until, waiter.pointee.ticket.deadline)
     waiter.pointee.ticket.parked += 1
-    record.pointee.lock.unlock()
+    record.leave()
     let result = waiter.pointee.spot.park(seen: seen, until: deadline)
-    record.pointee.lock.lock()
+    record.enter()
     // The ticket's memory stays; a later use of it begins with nobody parked.
     if record.holds(token), TicketToken.matches(ticket, generation: waiter.pointee.ticket.generation) {
       waiter.pointee.ticket.parked -= 1
     }
-    record.pointee.lock.unlock()
+    record.leave()
     return result
   }
 
@@ -147,7 +147,7 @@ struct TicketWait {
   /// lets go of it. The look at the socket is made without the lock: meanwhile the ticket may be taken back.
   private func collect(_ waiter: WaiterPointer) -> Collecting {
     guard let slot = waiter.pointee.ticket.slot else {
-      record.pointee.lock.unlock()
+      record.leave()
       return .again
     }
     let ticket = waiter.pointee.ticket
@@ -156,9 +156,9 @@ struct TicketWait {
     let loan = Loan(Session.of(slot), isChecked: ticket.isChecked && isFresh)
     if record.pointee.options.given.check >= POOL_CHECK_SOCKET {
       record.pointee.core.beginCheck(waiter.ticketPointer)
-      record.pointee.lock.unlock()
+      record.leave()
       let fitness = loan.verify(isTry: ticket.deadline <= ticket.queuedAt)
-      record.pointee.lock.lock()
+      record.enter()
       guard record.pointee.core.endCheck(waiter.ticketPointer, now: Clock.now) else {
         record.unlockAndSignal()
         Failure.set(POOL_ECANCELED)
@@ -208,7 +208,7 @@ struct TicketWait {
 
   /// Under the lock; lets go of it.
   private func fail(_ code: Int32) -> UnsafeMutableRawPointer? {
-    record.pointee.lock.unlock()
+    record.leave()
     Failure.set(code)
     return nil
   }

@@ -123,10 +123,10 @@ enum Upkeep {
   /// Does what is due for one pool; returns when to look again.
   private static func serve(_ record: RecordPointer) -> Instant {
     for _ in 0..<256 {
-      record.pointee.lock.lock()
+      record.enter()
       let token = record.pointee.token.load(ordering: .relaxed)
       guard token != 0, token & Token.forkedBit == 0 else {
-        record.pointee.lock.unlock()
+        record.leave()
         return .never
       }
       let now = Clock.now
@@ -143,6 +143,7 @@ enum Upkeep {
   /// Nothing is left to do at once. Under the lock; lets go of it.
   private static func rest(_ record: RecordPointer, _ now: Instant) -> Instant {
     var due = record.pointee.core.nextDeadline(now: now)
+    record.pointee.core.sampleUse(now: now)
     if record.pointee.core.needsTime { due = Swift.min(due, now.after(tick)) }
     let awaitsHosts = record.pointee.isHosted && record.pointee.core.isAwaitingEnds
     let isOver = record.pointee.core.isFinished && record.pointee.jobs == 0

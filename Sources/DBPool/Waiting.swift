@@ -66,22 +66,22 @@ struct PoolWait {
     let slot = pool_error_slot_take()
     var isOver = false
     while true {
-      record.pointee.lock.lock()
+      record.enter()
       guard record.holds(token) else {
-        record.pointee.lock.unlock()
+        record.leave()
         return Failure.set(POOL_ECLOSED)
       }
       let seen = record.pointee.changes.value
       switch look(record.pointee.core) {
       case .done:
-        record.pointee.lock.unlock()
+        record.leave()
         return POOL_OK
       case .failed(let code):
         return fail(code, slot)
       case .notYet:
         if isOver { return fail(POOL_ETIMEOUT, slot) }
       }
-      record.pointee.lock.unlock()
+      record.leave()
       isOver = record.pointee.changes.park(seen: seen, until: deadline) == .timedOut
     }
   }
@@ -96,9 +96,9 @@ struct PoolWait {
       let refusal: Refusal = code == POOL_ECONNECT || cannot ? .cannotConnect : .timedOut
       code = refusal == .cannotConnect ? POOL_ECONNECT : POOL_ETIMEOUT
       if let slot { RefusalReport(record, refusal, waited: waited, wasTry: false).write(slot) }
-      record.pointee.lock.unlock()
+      record.leave()
     } else {
-      record.pointee.lock.unlock()
+      record.leave()
       if code == POOL_ECANCELED {
         Failure.set(code, "the pool was resumed while it was being drained")
       } else {

@@ -14,26 +14,27 @@ enum Watch {
     guard let record = process.pointee.records.element(Int(token >> 42)),
       let session = record.pointee.sessions.element(Int((token >> 24) & 0x3FFFF))
     else { return }
-    record.pointee.lock.lock()
-    guard session.pointee.watchToken == token else { return record.pointee.lock.unlock() }
+    record.enter()
+    guard session.pointee.watchToken == token else { return record.leave() }
     let isEnd = Poller.isEnd(events)
     switch session.pointee.slot.state {
     case .closing:
       // Before our own close is done the connection is still there; afterwards the watch tells again.
       let isBegun = session.pointee.slot.isStarted && session.pointee.connection == nil
-      record.pointee.lock.unlock()
+      record.leave()
       if isBegun, isDrained(session) { closed(session) }
     case .resetting, .checking:
-      record.pointee.lock.unlock()
+      record.leave()
       Background.step(session)
     case .idle, .leased, .opening, .retiring, .stale, .ending:
       if isEnd, record.pointee.options.given.check != POOL_CHECK_NONE {
         record.pointee.core.lost(session.slotPointer, now: Clock.now)
+        session.setApart()
       }
       record.unlockAndWake()
       Upkeep.signal(record)
     case .empty:
-      record.pointee.lock.unlock()
+      record.leave()
     }
   }
 
@@ -52,7 +53,7 @@ enum Watch {
   private static func closed(_ session: SessionPointer) {
     let record = session.pointee.record
     end(session)
-    record.pointee.lock.lock()
+    record.enter()
     record.pointee.core.closed(session.slotPointer)
     record.unlockAndWake()
     Upkeep.signal(record)
@@ -69,8 +70,8 @@ enum Watch {
   }
 
   private static func nextAwaited(_ record: RecordPointer, _ index: inout Int, _ since: Instant) -> SessionPointer? {
-    record.pointee.lock.lock()
-    defer { record.pointee.lock.unlock() }
+    record.enter()
+    defer { record.leave() }
     while index < record.pointee.sessions.count, let session = record.pointee.sessions.element(index) {
       index += 1
       let slot = session.slotPointer
@@ -82,10 +83,10 @@ enum Watch {
   /// Lets go of our descriptor.
   static func end(_ session: SessionPointer) {
     let descriptor = session.pointee.descriptor
-    session.pointee.record.pointee.lock.lock()
+    session.pointee.record.enter()
     session.pointee.descriptor = Descriptor()
     session.pointee.watchSerial &+= 1
-    session.pointee.record.pointee.lock.unlock()
+    session.pointee.record.leave()
     release(descriptor)
   }
 
@@ -100,11 +101,11 @@ enum Watch {
   static func move(_ session: SessionPointer, to socket: Int32) {
     end(session)
     let descriptor = Descriptor(duplicating: socket)
-    session.pointee.record.pointee.lock.lock()
+    session.pointee.record.enter()
     session.pointee.descriptor = descriptor
     session.pointee.socketNumber = socket
     let token = session.pointee.watchToken
-    session.pointee.record.pointee.lock.unlock()
+    session.pointee.record.leave()
     if descriptor.isOpen { _ = process.pointee.poller.watch(descriptor.number, token: token) }
   }
 
@@ -116,8 +117,9 @@ enum Watch {
       if descriptor.isOurs {
         _ = process.pointee.poller.watch(descriptor.number, token: session.pointee.watchToken)
       } else if session.pointee.connection != nil || descriptor.isOpen {
-        record.pointee.lock.lock()
+        record.enter()
         record.pointee.core.lost(session.slotPointer, now: Clock.now)
+        session.setApart()
         record.unlockAndWake()
       }
     }

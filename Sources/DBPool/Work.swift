@@ -19,6 +19,7 @@ struct Work {
     case close
     case forget
     case gaveUp
+    case nothing
   }
 
   private let kind: Kind
@@ -37,8 +38,10 @@ struct Work {
     case .forget(let silent): (kind, slot) = (.forget, silent)
     case .overrun(let slow): (kind, slot) = (.stopQuery, slow)
     case .gaveUp(let stuck): (kind, slot) = (.gaveUp, stuck)
+    case .outlived(let lent): (kind, slot) = (.nothing, lent)
     }
     session = Session.of(slot)
+    if case .nothing = kind { session.setApart() }
     record = session.pointee.record
     if case .open = kind { record.pointee.jobs += 1 }
     if case .close = kind, session.pointee.isListed {
@@ -55,6 +58,7 @@ struct Work {
     case .close: close()
     case .forget: forget()
     case .gaveUp: reportGivenUp()
+    case .nothing: break
     }
   }
 
@@ -71,7 +75,7 @@ struct Work {
       var message = Message(start, capacity: 256)
       message.append("cannot start a connector thread: ")
       message.append(systemError: error)
-      record.pointee.lock.lock()
+      record.enter()
       record.pointee.jobs -= 1
       record.pointee.lastError.set(message.cString)
       record.pointee.core.openFailed(session.slotPointer, .transient, now: Clock.now)
@@ -120,16 +124,16 @@ struct Work {
 
   private func forget() {
     Watch.end(session)
-    record.pointee.lock.lock()
+    record.enter()
     record.pointee.core.closed(session.slotPointer)
     record.unlockAndWake()
   }
 
   private func reportGivenUp() {
-    record.pointee.lock.lock()
+    record.enter()
     record.pointee.lastError.set(
       "no answer from the resolver or the conninfo_provider within the connect timeout")
-    record.pointee.lock.unlock()
+    record.leave()
     Log.write(record, POOL_LOG_WARNING) {
       $0.append("an attempt to connect hangs in the resolver or in conninfo_provider and was given up")
     }

@@ -15,12 +15,20 @@ extension PoolCore {
     if slot.pointee.state == .leased { slot.pointee.since = now }
   }
 
+  /// Counts those that are lent now as in use since the last sample; to be called about every `Span.sample`.
+  public mutating func sampleUse(now: Instant) {
+    let passed = now &- lastSample
+    guard settings.samplesUse, passed >= Span.sample else { return }
+    counters.useTime &+= Nanoseconds(leased) &* Swift.min(passed, Span.longestSample)
+    lastSample = now
+  }
+
   /// A loan ends. Does nothing for a slot that is not lent.
   @inline(__always)
   public mutating func release(_ slot: SlotPointer, _ condition: Condition, now: Instant) {
     guard slot.pointee.state == .leased else { return broken("released a slot that is not leased") }
     leased &-= 1
-    counters.useTime &+= now &- slot.pointee.since
+    if !settings.samplesUse { counters.useTime &+= now &- slot.pointee.since }
     if condition == .idle, isOrdinary, !slot.pointee.isCondemned, slot.pointee.epoch == epoch {
       keep(slot, now: now)
     } else if condition == .idle, settings.reset.rawValue <= ResetMode.rollback.rawValue {

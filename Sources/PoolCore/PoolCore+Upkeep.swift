@@ -13,6 +13,8 @@ public enum Task {
   case forget(SlotPointer)
   /// The reset or check has taken too long: stop it, then call `backgroundEnded`.
   case overrun(SlotPointer)
+  /// A lent connection has outlived its lifetime: `release` must see it.
+  case outlived(SlotPointer)
   /// The attempt has not reached a server in time; its thread is written off.
   case gaveUp(SlotPointer)
 }
@@ -28,7 +30,7 @@ extension PoolCore {
       return .gaveUp(slot)
     }
     endOverdueTickets(now: now)
-    if let slot = expire(now: now) { return .open(slot) }
+    if let task = expire(now: now) { return task }
     // What hosted pools close is no task.
     while closeUnneeded(now: now), settings.isHosted {}
     if let slot = todo.popFirst() { return begin(slot, now: now) }
@@ -136,8 +138,8 @@ extension PoolCore {
     }
   }
 
-  /// Deals with expired connections; returns an attempt to start for one that is to be replaced.
-  private mutating func expire(now: Instant) -> SlotPointer? {
+  /// Deals with expired connections; returns what that leads to.
+  private mutating func expire(now: Instant) -> Task? {
     while let slot = expiries.first, slot.pointee.due <= now {
       expiries.remove(slot)
       let isAtGraceEnd = slot.pointee.isCondemned
@@ -145,11 +147,12 @@ extension PoolCore {
       guard slot.pointee.state != .retiring else { continue }
       if !isAtGraceEnd, !isClosed, !isDrained, !settings.isHosted, canOpen(now: now), let replacement = beginOpening() {
         pair(replacement, replaces: slot, now: now)
-        return replacement
+        return .open(replacement)
       }
       guard slot.pointee.state == .idle else {
         // It may be granted to a ticket, which can be collected for as long.
         if !isAtGraceEnd { slot.pointee.due = now.after(Span.expiryGrace) }
+        if slot.pointee.state == .leased { return .outlived(slot) }
         continue
       }
       idle.remove(slot)

@@ -54,6 +54,8 @@ public struct PoolCore: ~Copyable {
   var stuck = 0
   var health = ConnectHealth()
   var randomState: UInt64
+  /// When `sampleUse` was called last.
+  var lastSample: Instant = 0
   /// Where in the jitter the last lifetime ended; 0 = there was none.
   var lifetimeStep: UInt64 = 0
 
@@ -62,7 +64,7 @@ public struct PoolCore: ~Copyable {
   public private(set) var isGated = false
 
   /// What is put back clean goes to the idle ones: nobody waits, nothing is to be reset, there is no surplus.
-  private(set) var isOrdinary = false
+  public private(set) var isOrdinary = false
 
   public init(settings: Settings) {
     self.settings = settings

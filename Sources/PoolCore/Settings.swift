@@ -27,6 +27,8 @@ public struct Settings {
   public var hasWorkers = false
   /// A caller that is granted a fresh slot opens.
   var opensOnGrant: Bool { isHosted && !hasWorkers }
+  /// The time of use is what `sampleUse` sees, not measured loan by loan: the state machine does not see each of them.
+  public var samplesUse = false
   /// Of the pool's random numbers (jitter).
   public var seed: UInt64 = 1
 
@@ -41,6 +43,9 @@ public enum Span {
   public static var linger: Nanoseconds { Instant.milliseconds(1000) }
   /// After this a reset or check is no longer counted as a connection about to come free.
   public static var soon: Nanoseconds { Instant.milliseconds(100) }
+  /// How often the time of use is sampled at most, and how much one sample counts for at most.
+  public static var sample: Nanoseconds { Instant.milliseconds(100) }
+  public static var longestSample: Nanoseconds { Instant.milliseconds(200) }
   /// How much longer than `connectTimeout` an attempt may take to reach a server before it is given up.
   public static var giveUpMargin: Nanoseconds { Instant.milliseconds(250) }
   /// How long a ticket whose connection was there at once may wait to be collected, whatever its deadline.

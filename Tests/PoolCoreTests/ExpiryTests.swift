@@ -106,8 +106,19 @@ import Testing
     let slot = pool.lend()
     pool.pass(1000)
     #expect(pool.tasks().isEmpty)
+    #expect(pool.outlived == [slot], "the runtime must not pass it on")
     pool.release(slot)
     #expect(slot?.pointee.state == .closing && pool.core.owed == 1)
+  }
+
+  /// While its replacement is being opened it may be passed on, then no more.
+  @Test func whatIsLentBeyondItsGraceIsTold() {
+    let (pool, slot) = inUse(.lent)
+    _ = pool.tasks()
+    #expect(pool.outlived.isEmpty)
+    pool.pass(101)
+    _ = pool.tasks()
+    #expect(pool.outlived == [slot])
   }
 
   @Test func itIsReplacedAfterAllWhenItsReplacementFailed() {

@@ -86,6 +86,28 @@ import Testing
     #expect(pool.core.gauges.closing == 1)
   }
 
+  /// A state machine that does not see each loan counts those that are lent now and then.
+  @Test func sampledUseIsWhatIsLentAtTheSamples() {
+    let pool = TestPool { $0.samplesUse = true }
+    pool.fill(2)
+    pool.core.sampleUse(now: pool.now)
+    let slot = pool.lend()
+    for _ in 0..<10 {
+      pool.pass(50)
+      pool.core.sampleUse(now: pool.now)
+    }
+    pool.release(slot)
+    #expect(pool.core.counters.useTime == Instant.milliseconds(500))
+    pool.pass(100)
+    pool.core.sampleUse(now: pool.now)
+    #expect(pool.core.counters.useTime == Instant.milliseconds(500))
+    // After a long sleep without upkeep little is known.
+    _ = pool.lend()
+    pool.pass(60_000)
+    pool.core.sampleUse(now: pool.now)
+    #expect(pool.core.counters.useTime == Instant.milliseconds(700))
+  }
+
   @Test func discardAllResetsEveryConnection() {
     let pool = TestPool { $0.reset = .discardAll }
     pool.fill(1)

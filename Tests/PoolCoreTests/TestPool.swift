@@ -10,6 +10,8 @@ final class TestPool {
   let ticketCount: Int
   var core: PoolCore
   var now: Instant = .milliseconds(1000)
+  /// Lent ones of which the core has told that they outlived their lifetime.
+  var outlived: [SlotPointer] = []
 
   init(tickets ticketCount: Int = 8, slots extra: Int = 0, _ adjust: (inout Settings) -> Void = { _ in }) {
     var settings = Settings()
@@ -116,6 +118,7 @@ final class TestPool {
         all.append(Work(kind: .overrun, slot: slot))
         core.backgroundEnded(slot, succeeded: false, now: now)
       case .gaveUp(let slot): all.append(Work(kind: .gaveUp, slot: slot))
+      case .outlived(let slot): outlived.append(slot)
       }
     }
     return all

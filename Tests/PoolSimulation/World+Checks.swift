@@ -282,6 +282,14 @@ extension World {
     }
   }
 
+  /// After a round of the upkeep thread: the runtime knows of each loan that is past its grace, and keeps it from others.
+  func checkOutlived() {
+    for slot in 0..<slotCount where slots[slot].state == .leased {
+      guard let session = sessions[slot], let expiredAt = session.expiredAt, !session.isKnownLost else { continue }
+      if now > expiredAt + ms(100), !session.isToldOutlived { fail("slot \(slot) outlived its lifetime untold") }
+    }
+  }
+
   private var hasRoom: Bool {
     !isClosed && !isDrained && core.gauges.total < maxSize && active < Swift.min(health.window, concurrency)
       && unreached + stuck < unreachedLimit && now >= health.latest

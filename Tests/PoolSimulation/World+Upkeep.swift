@@ -36,6 +36,7 @@ extension World {
     for _ in 0..<5000 {
       if !runTask() {
         checkReplacements()
+        checkOutlived()
         if core.needsUpkeep(now: now) { fail("the upkeep thread rests beside work") }
         settleBooks()
         return checkFreshGranted("by the upkeep thread")
@@ -64,6 +65,7 @@ extension World {
     case .forget(let slot): forgets(index(slot))
     case .overrun(let slot): overruns(index(slot))
     case .gaveUp(let slot): gaveUp(index(slot))
+    case .outlived(let slot): outlived(index(slot))
     }
     return true
   }
@@ -76,6 +78,12 @@ extension World {
 
   var active: Int { attempts.values.count { !$0.isGivenUp } }
   var unreached: Int { attempts.values.count { !$0.isGivenUp && !$0.hasReached } }
+
+  private func outlived(_ slot: Int) {
+    trace.note(now, "outlived", slot)
+    if slots[slot].state != .leased || !slots[slot].isCondemned { fail("slot \(slot) outlived nothing") }
+    sessions[slot]?.isToldOutlived = true
+  }
 
   private func opens(_ slot: Int) {
     trace.note(now, "open", slot)

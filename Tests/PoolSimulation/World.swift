@@ -38,6 +38,8 @@ struct Session {
   var isExpirySeen = false
   /// When the core called it expired.
   var expiredAt: Instant?
+  /// The core has told that it outlived its lifetime while it was lent.
+  var isToldOutlived = false
 }
 
 struct Attempt {
