@@ -48,7 +48,7 @@ void pool_sleep(int milliseconds) {
 
 void pool_thread_exit(void) { pthread_exit(NULL); }
 
-void pool_yield(void) {
+void pool_nap(void) {
   const struct timespec span = {0, 50000};
   (void)syscall(SYS_nanosleep, &span, NULL);
 }

@@ -84,6 +84,10 @@ struct Borrowing {
   // MARK: With waiting
 
   private func acquire() -> Found {
+    if let session = Spin.take(record, until: deadline) {
+      if let loan = Loan(popped: session, by: token) { return .loan(loan) }
+      Returning.giveBack(session)
+    }
     while true {
       record.enter()
       guard isOpen else { return failClosed() }
@@ -277,13 +281,15 @@ struct Loan {
   /// The caller is to open a session for it.
   private var isFresh: Bool { session.pointee.slot.state == .opening }
 
-  /// Lends what was popped from the idle stack.
+  /// Lends what was popped from the idle stack; nil when it must not be, and is to be given back: the record may be another
+  /// pool's by now, and the session have been condemned while it was put.
   @inline(__always)
-  static func fromStack(_ session: SessionPointer) -> UnsafeMutableRawPointer? {
-    let handle = session.pointee.handle
-    session.pointee.lent.store(handle, ordering: .relaxed)
+  init?(popped session: SessionPointer, by token: UInt64) {
+    guard session.pointee.record.holds(token) else { return nil }
+    guard session.pointee.expectedSocket.load(ordering: .relaxed) >= 0 else { return nil }
+    session.pointee.lent.store(session.pointee.handle, ordering: .relaxed)
     session.pointee.stackGets.store(session.pointee.stackGets.load(ordering: .relaxed) &+ 1, ordering: .relaxed)
-    return UnsafeMutableRawPointer(bitPattern: handle)
+    (self.session, isChecked) = (session, true)
   }
 
   /// What the caller gets.

@@ -38,12 +38,10 @@ public func poolGet(_ pool: OpaquePointer?, _ timeout: Int32) -> UnsafeMutableRa
   let seat = record.pointee.idleStack.pop()
   guard seat != 0 else { return getIdle(pool, timeout, record) }
   let session = Seats.session(record, seat)
-  // The record may be another pool's by now, and the session have been condemned while it was put.
-  guard record.holds(token(pool)) else { return getAnother(pool, timeout, session) }
-  guard session.pointee.expectedSocket.load(ordering: .relaxed) >= 0, timeout >= POOL_TIMEOUT_INFINITE else {
+  guard timeout >= POOL_TIMEOUT_INFINITE, let loan = Loan(popped: session, by: token(pool)) else {
     return getAnother(pool, timeout, session)
   }
-  return Loan.fromStack(session)
+  return UnsafeMutableRawPointer(bitPattern: loan.session.pointee.handle)
 }
 
 /// One that the state machine has.

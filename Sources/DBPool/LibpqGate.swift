@@ -78,7 +78,7 @@ enum LibpqGate {
   }
 
   private static func waitUntilEmpty(_ count: borrowing Atomic<Int>, until deadline: Instant) {
-    while count.load(ordering: .sequentiallyConsistent) > 0, Clock.now < deadline { pool_yield() }
+    while count.load(ordering: .sequentiallyConsistent) > 0, Clock.now < deadline { pool_nap() }
   }
 }
 

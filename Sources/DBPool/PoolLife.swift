@@ -90,6 +90,7 @@ enum PoolLife {
     record.pointee.isPlain = options.isPlain
     record.pointee.usesIdleStack = usesIdleStack
     (record.pointee.toldGets, record.pointee.toldPuts) = (0, 0)
+    record.pointee.spinCredit.store(0, ordering: .relaxed)
     record.pointee.leaks = 0
     record.pointee.nextLeakSearch = 0
     record.pointee.context = options.given.context_free == nil ? .borrowed : .owned

@@ -24,6 +24,8 @@ struct PoolRecord: ~Copyable {
   let idleStack = IdleStack()
   /// The address of sessions by seat, see `Seats`; read without the lock.
   let seats = Atomic<UInt>(0)
+  /// See `Spin`.
+  let spinCredit = Atomic<Int32>(0)
   let lock = Lock()
 
   // Guarded by `lock`.

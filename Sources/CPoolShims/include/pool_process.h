@@ -37,6 +37,6 @@ void pool_sleep(int milliseconds);
 void pool_thread_exit(void) __attribute__((noreturn));
 
 /* Lets other threads run, for about 50 us. */
-void pool_yield(void);
+void pool_nap(void);
 
 #endif
