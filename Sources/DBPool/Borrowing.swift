@@ -242,8 +242,7 @@ struct Loan {
   /// Under the lock.
   func begin() {
     session.pointee.lent.store(session.pointee.handle, ordering: .relaxed)
-    session.classify()
-    if !record.pointee.isHosted { ConnectionTable.promote(session) }
+    if !record.pointee.isHosted { session.prepareLoan() }
     if isFresh { record.pointee.core.freshStarted(session.slotPointer, now: Clock.now) }
     if record.pointee.options.given.exact_times == 0 {
       record.pointee.core.stamp(session.slotPointer, now: process.pointee.coarseNow.load(ordering: .relaxed))

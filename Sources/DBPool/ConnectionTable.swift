@@ -40,7 +40,7 @@ struct ConnectionTable: ~Copyable {
   static func make(sessions: Int) -> UInt? {
     var size = 16
     // Sparse, so that nearly every session is the first in its bucket.
-    while size < 8 * sessions { size *= 2 }
+    while size < 4 * sessions { size *= 2 }
     guard let memory = calloc(1, headerSize + size * MemoryLayout<UInt>.stride) else { return nil }
     memory.storeBytes(of: UInt(size - 1), as: UInt.self)
     return UInt(bitPattern: memory)

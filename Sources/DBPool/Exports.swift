@@ -60,8 +60,7 @@ private func getIdle(_ pool: OpaquePointer?, _ timeout: Int32, _ record: RecordP
   let session = Session.of(slot)
   let handle = session.pointee.handle
   session.pointee.lent.store(handle, ordering: .relaxed)
-  session.classify()
-  ConnectionTable.promote(session)
+  session.prepareLoan()
   record.pointee.lock.unlock()
   return UnsafeMutableRawPointer(bitPattern: handle)
 }

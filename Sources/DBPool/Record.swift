@@ -51,6 +51,9 @@ struct PoolRecord: ~Copyable {
   var isPlain = false
   /// Constant while the pool lives: the idle stack may be open.
   var usesIdleStack = false
+  /// Seats that exist, and the next one that `Seats.assign` asks for. Seats are only taken once all 255 exist.
+  var seatCount = 0
+  var nextSeat: UInt8 = 1
   /// What `pool_stats` told last, see there.
   var toldGets: UInt64 = 0
   var toldPuts: UInt64 = 0
@@ -106,6 +109,7 @@ enum ContextState: UInt8 {
 
 extension RecordPointer {
   /// Takes the lock. From here to `leave` the idle stack is shut and the state machine knows all that is idle.
+  @inline(never)
   func enter() {
     pointee.lock.lock()
     let content = pointee.idleStack.shut()
@@ -113,6 +117,7 @@ extension RecordPointer {
   }
 
   /// Lets go of the lock. Where every put must be seen the stack stays shut.
+  @inline(never)
   func leave() {
     if pointee.usesIdleStack, pointee.core.isOrdinary, pointee.idleStack.isShut { pointee.idleStack.open() }
     pointee.lock.unlock()

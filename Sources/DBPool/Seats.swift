@@ -6,7 +6,8 @@ import Synchronization
   import PoolRuntime
 #endif
 
-/// The numbers by which sessions lie on the idle stack: the first 255 slots of a pool have one each.
+/// The numbers by which sessions lie on the idle stack. There are 255: in a pool of more slots those that are lent get them, of
+/// others that are not.
 ///
 /// A table of addresses, read without the lock; it grows with the pool, and the old ones stay: a reader may be in one.
 enum Seats {
@@ -20,12 +21,36 @@ enum Seats {
   static func replace(_ record: RecordPointer, with table: UInt) {
     guard let addresses = UnsafeMutablePointer<UInt>(bitPattern: table) else { return }
     addresses[0] = 0
-    for index in 0..<Swift.min(record.pointee.sessions.count, IdleStackWord.seatLimit) {
+    if let old = UnsafePointer<UInt>(bitPattern: record.pointee.seats.load(ordering: .relaxed)) {
+      addresses.update(from: old, count: record.pointee.seatCount + 1)
+    }
+    for index in record.pointee.seatCount..<Swift.min(record.pointee.sessions.count, IdleStackWord.seatLimit) {
       guard let session = record.pointee.sessions.element(index) else { break }
       session.pointee.seat = UInt8(index + 1)
       addresses[index + 1] = UInt(bitPattern: session)
+      record.pointee.seatCount = index + 1
     }
     record.pointee.seats.store(table, ordering: .releasing)
+  }
+
+  /// Finds a seat for a session that the state machine is about to lend, if there is one soon enough. Under the lock. No
+  /// seat is taken from a session that is lent: only its borrower and the stack use it.
+  static func assign(_ session: SessionPointer) {
+    let record = session.pointee.record
+    guard let table = UnsafeMutablePointer<UInt>(bitPattern: record.pointee.seats.load(ordering: .relaxed)) else {
+      return
+    }
+    for _ in 0..<8 {
+      let seat = record.pointee.nextSeat
+      record.pointee.nextSeat = seat == UInt8(IdleStackWord.seatLimit) ? 1 : seat + 1
+      guard let holder = SessionPointer(bitPattern: table[Int(seat)]), holder.pointee.slot.state != .leased else {
+        continue
+      }
+      holder.pointee.seat = 0
+      session.pointee.seat = seat
+      table[Int(seat)] = UInt(bitPattern: session)
+      return
+    }
   }
 
   /// The session of a seat that was found on the stack.

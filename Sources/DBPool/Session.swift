@@ -108,6 +108,13 @@ extension SessionPointer {
     ).exchanged
   }
 
+  /// The state machine lends it: where the put will look for it. Under the lock.
+  func prepareLoan() {
+    if pointee.seat == 0 { Seats.assign(self) }
+    classify()
+    ConnectionTable.promote(self)
+  }
+
   /// Whether it may lie on the idle stack: not without a seat, and not when its time is over. Under the lock, at each
   /// loan that is made there and when the state machine condemns one that is lent; who puts it meanwhile without the lock
   /// has a borrower after him who looks once more.
