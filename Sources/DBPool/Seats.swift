@@ -9,7 +9,8 @@ import Synchronization
 /// The numbers by which sessions lie on the idle stack. There are 255: in a pool of more slots those that are lent get them, of
 /// others that are not.
 ///
-/// A table of addresses, read without the lock; it grows with the pool, and the old ones stay: a reader may be in one.
+/// A table of addresses, read without the lock; it grows with the pool, and the old ones stay: a reader may be in one. Its
+/// entry 0, which is nobody's seat, is the table that it replaced.
 enum Seats {
   /// Memory for the seats of so many sessions; nil when there is none.
   static func make(sessions: Int) -> UInt? {
@@ -20,10 +21,12 @@ enum Seats {
   /// Moves to a larger table and seats the sessions that have no seat yet. Under the lock.
   static func replace(_ record: RecordPointer, with table: UInt) {
     guard let addresses = UnsafeMutablePointer<UInt>(bitPattern: table) else { return }
-    addresses[0] = 0
-    if let old = UnsafePointer<UInt>(bitPattern: record.pointee.seats.load(ordering: .relaxed)) {
+    let previous = record.pointee.seats.load(ordering: .relaxed)
+    if let old = UnsafePointer<UInt>(bitPattern: previous) {
       addresses.update(from: old, count: record.pointee.seatCount + 1)
     }
+    addresses[0] = previous
+    // Those that have a seat are left alone: others read theirs without the lock.
     for index in record.pointee.seatCount..<Swift.min(record.pointee.sessions.count, IdleStackWord.seatLimit) {
       guard let session = record.pointee.sessions.element(index) else { break }
       session.pointee.seat = UInt8(index + 1)

@@ -42,6 +42,22 @@ TEST(a_pool_of_more_slots_than_seats_works) {
   close_whole(pool);
 }
 
+/* A pool that grew wrote the seats of all its sessions anew, beside those who put them without the lock, and lost sight of
+ * the table that it had before: what the sanitizers and valgrind see. */
+TEST(a_pool_grows_under_load) {
+  pool_t *pool = filled_pool(4);
+  REQUIRE(pool);
+  struct load *load = start_load(pool, 3, 0);
+  for (int size = 4; size < MOST; size += 20) {
+    CHECK_INT(pool_resize(pool, 4, size), ==, 0);
+    long loans = load_loans(load);
+    WAIT_FOR(5000, load_loans(load) > loans + 100);
+  }
+  CHECK_INT(stop_load(load).errors, ==, 0);
+  CHECK_INT(STAT(pool, internal_errors), ==, 0);
+  close_whole(pool);
+}
+
 TEST(put_twice_is_refused_wherever_it_lies) {
   pool_t *pool = filled_pool(10);
   REQUIRE(pool);
