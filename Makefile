@@ -21,12 +21,13 @@ PART_TIMEOUT ?= 300
 
 SONAME := libdbpool.so.$(MAJOR)
 LIBRARY := $(BUILD)/lib/libdbpool.so.$(VERSION)
-PRODUCTS := $(BUILD)/lib/libdbpool.so $(BUILD)/include/dbpool.h $(BUILD)/lib/pkgconfig/dbpool.pc
+HEADERS := dbpool.h dbpool.hpp
+PRODUCTS := $(BUILD)/lib/libdbpool.so $(HEADERS:%=$(BUILD)/include/%) $(BUILD)/lib/pkgconfig/dbpool.pc
 
 SWIFT_SOURCES := $(sort $(wildcard Sources/PoolCore/*.swift Sources/PoolRuntime/*.swift Sources/Libpq/*.swift \
   Sources/DBPool/*.swift))
 SHIM_SOURCES := $(sort $(wildcard Sources/CPoolShims/*.c))
-IMPORTED_HEADERS := $(wildcard include/* Sources/CPoolShims/include/* Sources/CLibpq/*)
+IMPORTED_HEADERS := $(wildcard include/*.h include/module.modulemap Sources/CPoolShims/include/* Sources/CLibpq/*)
 OBJECTS := $(BUILD)/obj/DBPool.o $(SHIM_SOURCES:Sources/CPoolShims/%.c=$(BUILD)/obj/%.o)
 
 LIBPQ_CFLAGS = $(shell pkg-config --cflags libpq)
@@ -111,7 +112,7 @@ $(BUILD)/lib/$(SONAME): $(LIBRARY)
 $(BUILD)/lib/libdbpool.so: $(BUILD)/lib/$(SONAME)
 	ln -sf $(<F) $@
 
-$(BUILD)/include/dbpool.h: include/dbpool.h | $(BUILD)/.writable
+$(BUILD)/include/%: include/% | $(BUILD)/.writable
 	install -m 644 $< $@
 
 # The built tree is its own prefix, wherever it lies.
@@ -127,7 +128,7 @@ install: all ## Install below DESTDIR/PREFIX (default /usr/local; LIBDIR and INC
 	install -m 644 $(LIBRARY) '$(DESTDIR)$(LIBDIR)'
 	ln -sf $(notdir $(LIBRARY)) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
 	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libdbpool.so'
-	install -m 644 include/dbpool.h '$(DESTDIR)$(INCLUDEDIR)'
+	install -m 644 $(HEADERS:%=include/%) '$(DESTDIR)$(INCLUDEDIR)'
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 	  -e 's|@VERSION@|$(VERSION)|' .ci/dbpool.pc.in > '$(DESTDIR)$(LIBDIR)/pkgconfig/dbpool.pc'
 	chmod 644 '$(DESTDIR)$(LIBDIR)/pkgconfig/dbpool.pc'
@@ -137,7 +138,7 @@ install: all ## Install below DESTDIR/PREFIX (default /usr/local; LIBDIR and INC
 uninstall: ## Remove what install put there (same PREFIX, DESTDIR, LIBDIR, INCLUDEDIR)
 	rm -f '$(DESTDIR)$(LIBDIR)'/libdbpool.so '$(DESTDIR)$(LIBDIR)/$(SONAME)' \
 	  '$(DESTDIR)$(LIBDIR)/$(notdir $(LIBRARY))' '$(DESTDIR)$(LIBDIR)/pkgconfig/dbpool.pc' \
-	  '$(DESTDIR)$(INCLUDEDIR)/dbpool.h'
+	  $(HEADERS:%='$(DESTDIR)$(INCLUDEDIR)'/%)
 
 .PHONY: clean
 clean: ## Remove everything that was built
@@ -147,7 +148,7 @@ clean: ## Remove everything that was built
 # Each part can be run alone; it starts a throw-away server for itself.
 
 # In this order: what overlaps with the compiler is not about milliseconds.
-TEST_PARTS := test-swift test-build test-abi-promise test-core test-readme test-engine-core test-python test-abi \
+TEST_PARTS := test-swift test-build test-abi-promise test-core test-readme test-engine-core test-python test-cxx test-abi \
   test-django-core test-python-debian test-faults-quick test-chaos
 SWIFT_SCRATCH := --scratch-path $(BUILD)/swiftpm
 PYTEST_FLAGS := -q -p no:cacheprovider
@@ -196,6 +197,10 @@ test-mutants: ## Plant faults in the state machine, one at a time: the simulatio
 .PHONY: test-abi
 test-abi: all ## Test the library from C programs
 	@$(WITH_POSTGRES) $(RUN_ENVIRONMENT) Tests/abi/run
+
+.PHONY: test-cxx
+test-cxx: all ## Test the C++ header with g++ and the toolchain's clang++
+	@$(WITH_POSTGRES) $(RUN_ENVIRONMENT) BUILD='$(BUILD)' CLANGXX='$(SWIFT_TOOLCHAIN)clang++' Tests/cxx/run
 
 .PHONY: test-python
 test-python: all ## Test the Python binding with the python3 on PATH
@@ -407,6 +412,7 @@ lint: ## Check the style of Swift, C, Python, shell and text files
 	swift format lint --strict --recursive --parallel $(SWIFT_FOLDERS)
 	for language in '-std=c99 -x c' '-std=c11 -x c' '-std=c++11 -x c++' '-std=c++17 -x c++'; do \
 	  $(CC_PLAIN) $$language -fsyntax-only $(WARNINGS) include/dbpool.h; done
+	for language in c++17 c++20; do $(CC_PLAIN) -std=$$language -x c++ -fsyntax-only $(WARNINGS) -Iinclude include/dbpool.hpp; done
 	for file in $(C_FILES); do $(CC_PLAIN) -std=c11 -D_GNU_SOURCE= -fsyntax-only $(WARNINGS) \
 	  $(addprefix -I,$(C_FOLDERS)) $(LIBPQ_CFLAGS) $$file; done
 	.ci/venv $(PYTHON) $(VENV)
