@@ -8,6 +8,7 @@ VERSION := $(MAJOR).$(call version_part,MINOR).$(call version_part,PATCH)
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
+MANDIR ?= $(PREFIX)/share/man
 DESTDIR ?=
 # Everything made goes below this folder; another one keeps variants apart (BUILD=build/tsan SANITIZE=thread).
 BUILD ?= build
@@ -120,11 +121,18 @@ $(BUILD)/lib/pkgconfig/dbpool.pc: .ci/dbpool.pc.in include/dbpool.h | $(BUILD)/.
 	sed -e 's|@PREFIX@|$${pcfiledir}/../..|' -e 's|@LIBDIR@|$${prefix}/lib|' -e 's|@INCLUDEDIR@|$${prefix}/include|' \
 	  -e 's|@VERSION@|$(VERSION)|' $< > $@
 
+.PHONY: man
+man: $(BUILD)/man/made ## Build the manual pages below build/man, from the header and README.md
+
+$(BUILD)/man/made: $(wildcard docs/man/*) include/dbpool.h README.md docs/symbols-in-versions debian/changelog | $(BUILD)/.writable
+	$(PYTHON) docs/man/generate $(@D)
+	@touch $@
+
 # ----------------------------------------------------------------------------------------------------- installing
 
 .PHONY: install
-install: all ## Install below DESTDIR/PREFIX (default /usr/local; LIBDIR and INCLUDEDIR may differ)
-	install -d -m 755 '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(INCLUDEDIR)'
+install: all man ## Install below DESTDIR/PREFIX (default /usr/local; LIBDIR, INCLUDEDIR and MANDIR may differ)
+	install -d -m 755 '$(DESTDIR)$(LIBDIR)/pkgconfig' '$(DESTDIR)$(INCLUDEDIR)' '$(DESTDIR)$(MANDIR)'/man{3,7}
 	install -m 644 $(LIBRARY) '$(DESTDIR)$(LIBDIR)'
 	ln -sf $(notdir $(LIBRARY)) '$(DESTDIR)$(LIBDIR)/$(SONAME)'
 	ln -sf $(SONAME) '$(DESTDIR)$(LIBDIR)/libdbpool.so'
@@ -132,13 +140,15 @@ install: all ## Install below DESTDIR/PREFIX (default /usr/local; LIBDIR and INC
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 	  -e 's|@VERSION@|$(VERSION)|' .ci/dbpool.pc.in > '$(DESTDIR)$(LIBDIR)/pkgconfig/dbpool.pc'
 	chmod 644 '$(DESTDIR)$(LIBDIR)/pkgconfig/dbpool.pc'
+	for section in 3 7; do install -m 644 $(BUILD)/man/man$$section/* '$(DESTDIR)$(MANDIR)'/man$$section; done
 	@[ -n '$(DESTDIR)' ] || echo "Installed. If the loader does not find $(SONAME), run ldconfig as root."
 
 .PHONY: uninstall
-uninstall: ## Remove what install put there (same PREFIX, DESTDIR, LIBDIR, INCLUDEDIR)
+uninstall: ## Remove what install put there (same PREFIX, DESTDIR, LIBDIR, INCLUDEDIR, MANDIR)
 	rm -f '$(DESTDIR)$(LIBDIR)'/libdbpool.so '$(DESTDIR)$(LIBDIR)/$(SONAME)' \
 	  '$(DESTDIR)$(LIBDIR)/$(notdir $(LIBRARY))' '$(DESTDIR)$(LIBDIR)/pkgconfig/dbpool.pc' \
-	  $(HEADERS:%='$(DESTDIR)$(INCLUDEDIR)'/%)
+	  $(HEADERS:%='$(DESTDIR)$(INCLUDEDIR)'/%) '$(DESTDIR)$(MANDIR)/man7/dbpool.7'
+	for name in $$(.ci/declared-functions include/dbpool.h); do rm -f '$(DESTDIR)$(MANDIR)'/man3/$$name.3; done
 
 .PHONY: clean
 clean: ## Remove everything that was built
@@ -148,7 +158,7 @@ clean: ## Remove everything that was built
 # Each part can be run alone; it starts a throw-away server for itself.
 
 # In this order: what overlaps with the compiler is not about milliseconds.
-TEST_PARTS := test-swift test-build test-abi-promise test-core test-readme test-engine-core test-python test-cxx test-abi \
+TEST_PARTS := test-swift test-build test-abi-promise test-man test-core test-readme test-engine-core test-python test-cxx test-abi \
   test-django-core test-python-debian test-faults-quick test-chaos
 SWIFT_SCRATCH := --scratch-path $(BUILD)/swiftpm
 PYTEST_FLAGS := -q -p no:cacheprovider
@@ -166,7 +176,7 @@ demo: ## Show the pool at work: C and Python programs on a throw-away PostgreSQL
 
 .PHONY: test
 test: ## Run all tests; installs what they need from Debian; ends with the line `N passed, M failed`
-	@.ci/setup build postgres python django
+	@.ci/setup build postgres python django man
 	@.ci/require-swift
 	@$(MAKE) --no-print-directory all
 	@.ci/venv $(PYTHON) $(VENV)
@@ -181,6 +191,11 @@ test-build: all ## Check the built library: symbols, linkage, size, header, pkg-
 .PHONY: test-abi-promise
 test-abi-promise: all ## Check that the header keeps what those of the releases have promised
 	@BUILD='$(BUILD)' Tests/abi-promise/run
+
+.PHONY: test-man
+test-man: man ## Check the manual pages: complete, without warnings, in step with the header
+	@.ci/setup man
+	@BUILD='$(BUILD)' PYTHON='$(PYTHON)' Tests/man/run
 
 .PHONY: test-swift
 test-swift: ## Test the Swift modules (swift test)
@@ -402,8 +417,8 @@ SWIFT_FOLDERS = Package.swift $(wildcard Sources Tests)
 # One uses what the header does not have yet; its test compiles it with the same warnings.
 C_FILES = $(filter-out Tests/abi-promise/newer_program.c,$(sort $(shell find Sources Tests examples bench -name '*.c')))
 C_FOLDERS = include Sources/CPoolShims/include $(sort $(dir $(C_FILES)))
-SCRIPTS = $(shell find .ci Tests examples bench bindings debian -type f -perm -u+x ! -name '*.*')
-PYTHON_FILES = $(wildcard bindings examples Tests bench) $(shell grep -lE '^.!.*python' $(SCRIPTS))
+SCRIPTS = $(shell find .ci Tests docs examples bench bindings debian -type f -perm -u+x ! -name '*.*')
+PYTHON_FILES = $(wildcard bindings docs examples Tests bench) $(shell grep -lE '^.!.*python' $(SCRIPTS))
 SHELL_FILES = $(shell grep -lE '^.!.*/(ba)?sh' $(SCRIPTS))
 RUFF = RUFF_CACHE_DIR=$(BUILD)/ruff $(VENV)/bin/ruff
 
