@@ -272,6 +272,11 @@ test-django-shop: all ## Run the Django shop under gunicorn and load, its server
 test-postgis: all ## Test geometry through the pooled engine; installs PostGIS and GDAL from Debian
 	@$(RUN_ENVIRONMENT) Tests/postgis/run
 
+.PHONY: test-examples
+test-examples: all ## Compile and run every program of examples/
+	@.ci/setup build postgres python
+	@BUILD='$(BUILD)' PYTHON='$(PYTHON)' $(WITH_POSTGRES) Tests/examples/run
+
 .PHONY: test-readme
 test-readme: all ## Run the examples of the README
 	@.ci/venv $(PYTHON) $(VENV)
