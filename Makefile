@@ -406,6 +406,10 @@ test-deb-reproducible: ## Build the Debian packages once more elsewhere: they mu
 	@.ci/setup build postgres deb
 	@BUILD='$(BUILD)' Tests/deb/reproducible
 
+.PHONY: release-check
+release-check: ## Everything a release needs, in a fresh clone of HEAD, with one table at the end (ONLY='versions|lint')
+	@BUILD='$(BUILD)' ONLY='$(ONLY)' .ci/release-check
+
 .PHONY: bench-hot
 bench-hot: all ## Instructions and nanoseconds of a get and put on an open connection
 	@.ci/setup build postgres valgrind
