@@ -109,8 +109,11 @@ TEST(the_provider_names_the_server) {
   const std::string conninfo = "host=" + std::string(server_host()) + " port=" + std::to_string(server_port());
   options.conninfo_provider = [conninfo] { return conninfo; };
   CHECK(works(dbpool::pool("host=127.0.0.1 port=1", options).get().get()));
+  auto lines = std::make_shared<Lines>();
+  options.log = [lines](dbpool::log_level, std::string_view line) { lines->add(line); };
   options.conninfo_provider = [] { return std::string(POOL_CONNINFO_LIMIT, 'x'); };
   CHECK_THROWS(dbpool::connect_error, dbpool::pool("", options).get(milliseconds(300)));
+  WAIT_FOR(2000, lines->has("conninfo_provider: the conninfo is too long"));
 }
 
 TEST(callbacks_are_destroyed_after_the_pool_and_when_none_is_made) {
