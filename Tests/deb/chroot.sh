@@ -18,11 +18,12 @@ install_packages() {
   in_root apt-get -qy --no-install-recommends -o Dpkg::Use-Pty=0 install "$@"
 }
 
-# What is there: every name with its type, mode, owner, length and target. Logs and caches may change, not their names.
+# What is there: every name with its type, mode, owner, length and target. Logs and caches may change, not their names;
+# but man keeps each page that it has shown.
 snapshot() {
   (
     cd "$root"
-    find . -xdev \( -path ./proc -o -path ./tmp -o -path ./var/tmp -o -path ./packages \) -prune -o -printf '%y %m %u %g %p %l\n'
+    find . -xdev \( -path ./proc -o -path ./tmp -o -path ./var/tmp -o -path ./packages -o -path ./var/cache/man \) -prune -o -printf '%y %m %u %g %p %l\n'
     find usr etc -xdev -type f ! -name ld.so.cache -printf '%s %p\n'
   ) | LC_ALL=C sort
 }
