@@ -359,7 +359,7 @@ typedef struct pool_stats {
   /* times */
   uint64_t wait_us;     /* sum over the gets that had to wait */
   uint64_t wait_max_us; /* the longest of them */
-  uint64_t use_us;      /* sum over the loans that ended (coarse unless exact_times) */
+  uint64_t use_us;      /* sum over the loans; unless exact_times, what was in use at ten looks a second */
   uint64_t connect_us;  /* sum over the attempts that succeeded */
 } pool_stats_t;
 
