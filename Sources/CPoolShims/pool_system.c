@@ -68,6 +68,11 @@ bool pool_is_socket(int fd) {
   return fstat(fd, &about) == 0 && S_ISSOCK(about.st_mode);
 }
 
+ssize_t pool_drop_received(int fd) {
+  char scratch[16384];
+  return recv(fd, scratch, sizeof scratch, MSG_DONTWAIT);
+}
+
 void pool_replace(int fd, int null) {
   /* EBUSY: in a race with an open() in another thread, of which a forked child has none. */
   for (int tries = 0; tries < 1000; tries++) {

@@ -40,14 +40,12 @@ enum Watch {
 
   /// Drops what the server still sends; true when it has closed its end.
   private static func isDrained(_ session: SessionPointer) -> Bool {
-    withUnsafeTemporaryAllocation(byteCount: 16_384, alignment: 1) { scratch in
-      for _ in 0..<64 {
-        let count = recv(session.pointee.descriptor.number, scratch.baseAddress, scratch.count, Int32(MSG_DONTWAIT))
-        if count == 0 { return true }
-        if count < 0 { return pool_errno() != EAGAIN && pool_errno() != EINTR }
-      }
-      return false
+    for _ in 0..<64 {
+      let count = pool_drop_received(session.pointee.descriptor.number)
+      if count == 0 { return true }
+      if count < 0 { return pool_errno() != EAGAIN && pool_errno() != EINTR }
     }
+    return false
   }
 
   private static func closed(_ session: SessionPointer) {

@@ -45,11 +45,12 @@ public struct ConnectParameters {
   }
 
   private static func withHome(_ body: (UnsafePointer<CChar>?) -> Expansion) -> Expansion {
-    // Longer than any path that can be opened.
-    withUnsafeTemporaryAllocation(of: CChar.self, capacity: 4096) { buffer in
-      guard let path = buffer.baseAddress, pool_home(path, 4096) else { return body(nil) }
-      return body(path)
-    }
+    // Longer than any path that can be opened. A temporary allocation of Swift's would lie on the heap, unchecked.
+    let size = 4096
+    guard let memory = malloc(size) else { return .outOfMemory }
+    defer { CPoolShims.free(memory) }
+    let path = memory.assumingMemoryBound(to: CChar.self)
+    return body(pool_home(path, size) ? path : nil)
   }
 
   private init?(_ options: EffectiveOptions) {

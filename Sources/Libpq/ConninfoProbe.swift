@@ -111,7 +111,13 @@ private func begin(
   guard let connection = start(conninfo, keyword, value, lastKeyword, lastValue) else { return .outOfMemory }
   wipeFreedCopies(of: conninfo)
   defer { libpq.finish(connection) }
+  // A value that libpq finds no memory for it leaves out without a word: a host, a password, the wish for TLS.
+  pool_set_errno(0)
   guard let options = libpq.conninfo(connection) else { return .outOfMemory }
+  guard pool_errno() != ENOMEM else {
+    release(options)
+    return .outOfMemory
+  }
   // The last value stands there if all was parsed. What libpq then refuses is what was meant to be refused if the
   // error names it, or if nothing is looked at before it.
   let wasParsed = find(UnsafeBufferPointer(lastKeyword), in: options).map {

@@ -17,21 +17,23 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-/* X(function, callers): PQ... only from the library, by its table. */
+/* X(function, callers): PQ... only from the library, by its table. poll() and epoll_wait() fail with EINTR. */
 #define ALL_FUNCTIONS(X)                                                                                            \
-  X(malloc, FROM_BOTH) X(calloc, FROM_BOTH) X(realloc, FROM_BOTH) X(strdup, FROM_BOTH) X(pthread_create, FROM_LIBRARY) \
-  X(register_atfork, FROM_LIBRARY) X(cxa_atexit, FROM_LIBRARY) X(socket, FROM_LIBPQ) X(connect, FROM_LIBPQ)           \
-  X(getsockopt, FROM_LIBPQ) X(setsockopt, FROM_LIBPQ) X(send, FROM_LIBPQ) X(recv, FROM_BOTH) X(poll, FROM_BOTH)       \
+  X(malloc, FROM_BOTH) X(posix_memalign, FROM_LIBRARY) X(calloc, FROM_BOTH) X(realloc, FROM_BOTH)                   \
+  X(strdup, FROM_BOTH) X(pthread_create, FROM_LIBRARY) X(register_atfork, FROM_LIBRARY)                             \
+  X(cxa_atexit, FROM_LIBRARY) X(socket, FROM_LIBPQ) X(connect, FROM_LIBPQ) X(getsockopt, FROM_LIBPQ)                \
+  X(setsockopt, FROM_LIBPQ) X(send, FROM_LIBPQ) X(recv, FROM_BOTH) X(poll, FROM_BOTH | FAILS_ONCE)                  \
   X(fcntl, FROM_BOTH) X(dup3, FROM_LIBRARY | FAILS_ONCE) X(pipe2, FROM_LIBRARY) X(open, FROM_LIBRARY)               \
-  X(fstat, FROM_LIBRARY)                                                                                              \
-  X(getrandom, FROM_LIBRARY) X(epoll_create1, FROM_LIBRARY) X(epoll_ctl, FROM_LIBRARY) X(epoll_wait, FROM_LIBRARY)    \
-  X(getaddrinfo, FROM_BOTH) X(getnameinfo, FROM_BOTH) X(PQconnectStartParams, FROM_LIBRARY)                           \
-  X(PQconnectPoll, FROM_LIBRARY) X(PQconninfo, FROM_LIBRARY) X(PQconninfoParse, FROM_LIBRARY)                         \
-  X(PQsetnonblocking, FROM_LIBRARY) X(PQsendQuery, FROM_LIBRARY) X(PQflush, FROM_LIBRARY)                             \
-  X(PQconsumeInput, FROM_LIBRARY) X(PQgetResult, FROM_LIBRARY) X(PQresultStatus, FROM_LIBRARY)                        \
-  X(PQstatus, FROM_LIBRARY) X(PQtransactionStatus, FROM_LIBRARY) X(PQsocket, FROM_LIBRARY)                            \
-  X(PQbackendPID, FROM_LIBRARY) X(PQparameterStatus, FROM_LIBRARY) X(PQisBusy, FROM_LIBRARY)                          \
-  X(PQregisterEventProc, FROM_LIBRARY)
+  X(fstat, FROM_LIBRARY) X(getrandom, FROM_LIBRARY) X(epoll_create1, FROM_LIBRARY) X(epoll_ctl, FROM_LIBRARY)       \
+  X(epoll_wait, FROM_LIBRARY | FAILS_ONCE) X(getaddrinfo, FROM_BOTH) X(getnameinfo, FROM_BOTH)                      \
+  X(PQconnectStartParams, FROM_LIBRARY) X(PQconnectPoll, FROM_LIBRARY) X(PQconninfo, FROM_LIBRARY)                  \
+  X(PQconninfoParse, FROM_LIBRARY) X(PQsetnonblocking, FROM_LIBRARY) X(PQsendQuery, FROM_LIBRARY)                   \
+  X(PQflush, FROM_LIBRARY) X(PQconsumeInput, FROM_LIBRARY) X(PQgetResult, FROM_LIBRARY)                             \
+  X(PQresultStatus, FROM_LIBRARY) X(PQstatus, FROM_LIBRARY) X(PQtransactionStatus, FROM_LIBRARY)                    \
+  X(PQsocket, FROM_LIBRARY) X(PQbackendPID, FROM_LIBRARY) X(PQparameterStatus, FROM_LIBRARY)                        \
+  X(PQisBusy, FROM_LIBRARY) X(PQregisterEventProc, FROM_LIBRARY) X(PQhost, FROM_LIBRARY)                            \
+  X(PQhostaddr, FROM_LIBRARY) X(PQport, FROM_LIBRARY) X(PQnotifies, FROM_LIBRARY)                                   \
+  X(pthread_setspecific, FROM_LIBRARY)
 
 #define NUMBER(name, callers) AT_##name,
 enum { ALL_FUNCTIONS(NUMBER) COUNT };
@@ -175,13 +177,27 @@ int __cxa_atexit(void (*body)(void *), void *argument, void *module);
 STANDS_BEFORE(int, cxa_atexit, "__cxa_atexit", __cxa_atexit, (void (*body)(void *), void *argument, void *module),
               (body, argument, module), ENOMEM, -1)
 
+/* Swift's way to memory: the library is to have none of it, as it is not asked whether that failed. */
+BEFORE(int, posix_memalign, (void **memory, size_t alignment, size_t size), (memory, alignment, size), ENOMEM, ENOMEM)
+BEFORE(int, pthread_setspecific, (pthread_key_t key, const void *value), (key, value), ENOMEM, ENOMEM)
 BEFORE(int, socket, (int family, int type, int protocol), (family, type, protocol), EMFILE, -1)
 BEFORE(int, connect, (int fd, __CONST_SOCKADDR_ARG address, socklen_t length), (fd, address, length), ECONNREFUSED, -1)
 BEFORE(int, getsockopt, (int fd, int level, int option, void *restrict value, socklen_t *restrict length),
        (fd, level, option, value, length), ENOBUFS, -1)
 BEFORE(int, setsockopt, (int fd, int level, int option, const void *value, socklen_t length),
        (fd, level, option, value, length), ENOBUFS, -1)
-BEFORE(ssize_t, send, (int fd, const void *bytes, size_t count, int flags), (fd, bytes, count, flags), EPIPE, -1)
+/* The peer is gone, for reading too: libpq expects to read why. */
+ssize_t send(int fd, const void *bytes, size_t count, int flags) {
+  static ssize_t (*next)(int, const void *, size_t, int);
+  if (REFUSED(send)) {
+    (void)shutdown(fd, SHUT_RDWR);
+    FAIL(EPIPE, -1);
+  }
+  if (!next)
+    *(void **)&next = real("send");
+  return next(fd, bytes, count, flags);
+}
+
 BEFORE(ssize_t, recv, (int fd, void *bytes, size_t count, int flags), (fd, bytes, count, flags), ECONNRESET, -1)
 BEFORE(int, poll, (struct pollfd *entries, nfds_t count, int timeout), (entries, count, timeout), EINTR, -1)
 BEFORE(int, dup3, (int old, int new, int flags), (old, new, flags), EBUSY, -1)
@@ -251,6 +267,10 @@ OF_ANY_CONNECTION(PGTransactionStatusType, PQtransactionStatus, PQTRANS_UNKNOWN)
 OF_ANY_CONNECTION(int, PQsocket, -1)
 OF_ANY_CONNECTION(int, PQbackendPID, 0)
 BEFORE(const char *, PQparameterStatus, (const PGconn *conn, const char *name), (conn, name), EIO, NULL)
+OF_ANY_CONNECTION(char *, PQhost, NULL)
+OF_ANY_CONNECTION(char *, PQhostaddr, NULL)
+OF_ANY_CONNECTION(char *, PQport, NULL)
+OF_CONNECTION(PGnotify *, PQnotifies, NULL)
 typedef int (*event_procedure)(int, void *, void *);
 int PQregisterEventProc(PGconn *conn, event_procedure procedure, const char *name, void *context);
 BEFORE(int, PQregisterEventProc, (PGconn * conn, event_procedure procedure, const char *name, void *context),

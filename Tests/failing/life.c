@@ -7,8 +7,10 @@
 #include <errno.h>
 #include <libpq-fe.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -101,6 +103,7 @@ static pool_t *make_native(void) {
   options.check = POOL_CHECK_PING;
   options.check_after_idle_ms = 0;
   options.check_timeout_ms = 300;
+  options.reset = POOL_RESET_DISCARD_ALL;
   options.max_lifetime_ms = 300; /* some are renewed meanwhile */
   return pool_create("sslmode=disable gssencmode=disable", &options);
 }
@@ -154,8 +157,7 @@ static void use_native(pool_t *pool) {
   CHECK(code == 0, "pool_discard: %d: %s", code, pool_errmsg());
   code = pool_resize(pool, 1, 40);
   check_result("pool_resize", code);
-  code = pool_reconnect(pool);
-  CHECK(code == 0, "pool_reconnect: %d: %s", code, pool_errmsg());
+  check_result("pool_reconnect", pool_reconnect(pool));
   void *conn = pool_get(pool, PATIENCE_MS);
   if (!conn)
     check_code("pool_get after a reconnect", pool_errcode());
@@ -235,7 +237,7 @@ static void use_hosted(pool_t *pool) {
   put_hosted(pool, first);
   put_hosted(pool, second);
   check_result("pool_resize", pool_resize(pool, 0, 40));
-  CHECK(pool_reconnect(pool) == 0, "%s", pool_errmsg());
+  check_result("pool_reconnect", pool_reconnect(pool));
   collect(pool);
   put_hosted(pool, get_hosted(pool));
 }
@@ -281,6 +283,7 @@ static void fork_once(pool_t *pool, const struct kind *kind) {
   fflush(NULL);
   pid_t child = fork();
   if (child == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* should both hang */
     /* What the host had is gone in a child, its sockets included. */
     (void)socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends);
     kind->use(pool);

@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { AT_ONCE = 14, MOST_TALLIES = 128, LIMIT_MS = 30000, NOT_REACHED = 77, MOST_CALLS = 4000 };
+enum { AT_ONCE = 14, MOST_TALLIES = 128, LIMIT_MS = 60000, NOT_REACHED = 77, MOST_CALLS = 4000 };
 
 struct tally {
   const char *life;

@@ -53,6 +53,10 @@ int pool_identity(int fd, uint64_t *device, uint64_t *inode);
 /* Whether the descriptor is an open socket. */
 bool pool_is_socket(int fd);
 
+/* Drops up to 16 KiB of what a socket has received, without waiting: how much, 0 at the end of the stream, or -1 with
+ * errno. */
+ssize_t pool_drop_received(int fd);
+
 /* dup3(null, fd, O_CLOEXEC). Async-signal-safe. */
 void pool_replace(int fd, int null);
 
