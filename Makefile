@@ -382,7 +382,7 @@ test-chaos: all ## Ask for 20 seconds while everything happens to the server: no
 	@$(RUN_ENVIRONMENT) BUILD='$(BUILD)' Tests/chaos/run 20 $(SEED)
 
 .PHONY: soak
-soak: all ## The same for an hour (SOAK_SECONDS): memory, threads and descriptors stay flat
+soak: all ## The same for an hour (SOAK_SECONDS): memory, threads and descriptors stay flat after ten minutes
 	@.ci/venv $(PYTHON) $(VENV)
 	@$(RUN_ENVIRONMENT) BUILD='$(BUILD)' Tests/chaos/run $(or $(SOAK_SECONDS),3600) $(SEED)
 

@@ -40,12 +40,13 @@ long file_number(const char *path, const char *key) {
 
 struct figures figures_now(void) {
   malloc_trim(0);
-  return (struct figures){count_descriptors(), count_threads(), memory_kib()};
+  struct mallinfo2 heap = mallinfo2();
+  return (struct figures){count_descriptors(), count_threads(), memory_kib(), (long)(heap.uordblks + heap.hblkhd)};
 }
 
 void figures_print(const char *when, const struct figures *figures) {
-  printf("  %-15s %3d descriptors, %2d threads, %ld KiB\n", when, figures->descriptors, figures->threads,
-         figures->memory_kib);
+  printf("  %-15s %3d descriptors, %2d threads, %ld KiB, %.1f KiB given out by malloc\n", when, figures->descriptors,
+         figures->threads, figures->memory_kib, (double)figures->allocated / 1024);
 }
 
 int64_t now_us(void) {
@@ -69,14 +70,15 @@ uint32_t random_below(uint64_t *state, uint32_t bound) {
 
 bool one_in(uint64_t *state, uint32_t n) { return random_below(state, n) == 0; }
 
-double slope_of(const float *values, int count) {
-  double x = 0, y = 0, xx = 0, xy = 0;
+double slope_of(const double *seconds, const double *values, int count) {
+  double mean_second = 0, mean_value = 0, spread = 0, common = 0;
   for (int i = 0; i < count; i++) {
-    x += i;
-    y += values[i];
-    xx += (double)i * i;
-    xy += (double)i * values[i];
+    mean_second += seconds[i] / count;
+    mean_value += values[i] / count;
   }
-  double spread = count * xx - x * x;
-  return spread > 0 ? (count * xy - x * y) / spread : 0;
+  for (int i = 0; i < count; i++) {
+    spread += (seconds[i] - mean_second) * (seconds[i] - mean_second);
+    common += (seconds[i] - mean_second) * (values[i] - mean_value);
+  }
+  return spread > 0 ? common / spread : 0;
 }

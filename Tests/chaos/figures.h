@@ -9,6 +9,7 @@ struct figures {
   int descriptors;
   int threads;
   long memory_kib; /* of its own: without what is shared or a file's */
+  long allocated;  /* bytes given out by malloc: exact where its caches of threads are off (tcache_count=0) */
 };
 
 /* What the allocator keeps for later is given back first. */
@@ -28,7 +29,7 @@ void nap_us(long us);
 uint32_t random_below(uint64_t *state, uint32_t bound);
 bool one_in(uint64_t *state, uint32_t n);
 
-/* Least squares over `count` values at equal distances: how much they grow from one to the next. */
-double slope_of(const float *values, int count);
+/* Least squares over `count` values: how much they grow in one second. */
+double slope_of(const double *seconds, const double *values, int count);
 
 #endif

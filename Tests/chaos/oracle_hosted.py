@@ -5,8 +5,6 @@ input ends, forks meanwhile, and ends with the line `N passed, M failed`."""
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import gc
 import os
 import random
 import select
@@ -20,22 +18,15 @@ import warnings
 import hosted_jobs
 from dbpool._psycopg2 import Psycopg2Pool
 from hosted_ledger import Ledger
+from hosted_memory import Figures, Rests, counts, figures
 
 SIZE = 6
 WARM_SECONDS = 2.0
 REST_SECONDS = 30.0
 STUCK_SECONDS = 30.0
 GROWTH_KIB = 4096
+ALLOCATED_PERCENT = 1  # an hour
 APPLICATION = f"oracle-hosted-{os.getpid()}"
-
-
-def figures() -> tuple[int, int, int]:
-    """Descriptors, threads, KiB of memory of our own."""
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    with open("/proc/self/status") as status:
-        memory = next(int(line.split()[1]) for line in status if line.startswith("RssAnon:"))
-    return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task")), memory
 
 
 class Oracle:
@@ -52,6 +43,8 @@ class Oracle:
         self.threads = [
             threading.Thread(target=self._run, args=(i, seed, job), daemon=True) for i, job in enumerate(jobs)
         ]
+        self.rests = Rests()
+        self.unrested = 0
         self.passed = self.failed = 0
 
     # ---------------------------------------------------------------------------------------------- threads
@@ -131,7 +124,7 @@ class Oracle:
                 print(f"  FAIL  thread {number} hangs\n{self.passed} passed, {self.failed + 1} failed", flush=True)
                 os._exit(1)
 
-    def rest(self, baseline: tuple[int, int, int] | None) -> tuple[bool, tuple[int, int, int]]:
+    def rest(self, baseline: Figures | None) -> tuple[bool, Figures]:
         """All threads at their gate, the pool without a loan and closed down: then the figures are exact."""
         self.resting.set()
         while any(self.began):
@@ -145,10 +138,9 @@ class Oracle:
             time.sleep(0.01)
         return self._is_rested(baseline), figures()
 
-    def _is_rested(self, baseline: tuple[int, int, int] | None) -> bool:
+    def _is_rested(self, baseline: Figures | None) -> bool:
         stats = self.pool.stats()
-        now = len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
-        return stats.total == 0 and stats.waiting == 0 and (baseline is None or now == baseline[:2])
+        return stats.total == 0 and stats.waiting == 0 and (baseline is None or counts() == baseline[:2])
 
     # ------------------------------------------------------------------------------------------------- main
 
@@ -168,20 +160,35 @@ class Oracle:
         self.check(is_warm, "the hosted pool is empty after the warm-up")
         self.resting.clear()
         print("ready", flush=True)
-        began = time.monotonic()
-        while not select.select([sys.stdin], [], [], self.random.uniform(0.05, 0.4))[0]:
-            self.end_if_stuck()
-            self.fork()
-        seconds = time.monotonic() - began
+        seconds = self.watch(warm)
         is_rested, end = self.rest(warm)
         print(f"\nhosted: {len(self.threads) - 1} threads, {seconds:.0f} seconds")
         self.ledger.print()
         print(f"  {self.pool!r}")
-        for when, (descriptors, threads, memory) in (("start", start), ("after warm-up", warm), ("end", end)):
-            print(f"  {when + ':':15} {descriptors:3} descriptors, {threads:2} threads, {memory} KiB")
+        self.rests.print()
+        for when, then in (("start", start), ("after warm-up", warm), ("end", end)):
+            print(f"  {when + ':':15} {then}")
         self.judge(is_rested, warm, end)
 
-    def judge(self, is_rested: bool, warm: tuple[int, int, int], end: tuple[int, int, int]) -> None:
+    def watch(self, warm: Figures) -> float:
+        """Forks until standard input ends, and rests whenever it says so. How long it was."""
+        began = time.monotonic()
+        while True:
+            self.end_if_stuck()
+            self.fork()
+            if not select.select([sys.stdin], [], [], self.random.uniform(0.05, 0.4))[0]:
+                continue
+            if not os.read(sys.stdin.fileno(), 16):
+                return time.monotonic() - began
+            is_rested, now = self.rest(warm)
+            if is_rested:
+                self.rests.note(time.monotonic() - began, now)
+            else:
+                self.unrested += 1
+            self.resting.clear()
+            print("rested", flush=True)
+
+    def judge(self, is_rested: bool, warm: Figures, end: Figures) -> None:
         counts = self.ledger.counts()
         self.check(counts["wrong_answers"] == 0 < counts["answers"], "every answer belongs to its question")
         self.check(counts["double_owners"] == self.ledger.owned() == 0, "no session had two owners")
@@ -191,12 +198,20 @@ class Oracle:
         self.check(counts["failed_children"] == 0 < counts["children"], "every child ended well")
         self.check(is_rested, "the pool is empty again")
         self.check(end[:2] == warm[:2], "descriptors and threads at the end as after the warm-up")
-        self.check(end[2] - warm[2] <= GROWTH_KIB, "memory grew by 4 MiB at most after the warm-up")
+        self.check(end.memory_kib - warm.memory_kib <= GROWTH_KIB, "memory grew by 4 MiB at most after the warm-up")
+        self.judge_rests()
         self.pool.close()
         self.ending.set()
         for thread in self.threads:
             thread.join()
         self.check(hosted_jobs.wait_for_sessions(APPLICATION, 0, REST_SECONDS), "no session is left")
+
+    def judge_rests(self) -> None:
+        """Of a short run they say nothing."""
+        self.check(self.unrested == 0, "the pool was empty at every rest, descriptors and threads as after the warm-up")
+        if self.rests.tell():
+            is_flat = self.rests.allocated_growth() <= ALLOCATED_PERCENT
+            self.check(is_flat, f"what malloc has given out at rest grows by {ALLOCATED_PERCENT} %/h at most")
 
 
 def main() -> int:
