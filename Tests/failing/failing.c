@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -48,7 +49,8 @@ struct range {
 static struct range library, libpq;
 
 static atomic_int armed = -1;
-static atomic_long calls, nth, failed;
+static atomic_long calls, nth;
+static atomic_long *failed; /* shared with a forked child, whose calls fail too */
 static atomic_bool after;
 
 static int find_range(struct dl_phdr_info *info, size_t size, void *nothing) {
@@ -70,8 +72,10 @@ bool failing_prepare(void) {
 }
 
 void failing_arm(int function, long n, bool and_after) {
+  failed = mmap(NULL, sizeof *failed, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (failed == MAP_FAILED)
+    abort();
   atomic_store(&calls, 0);
-  atomic_store(&failed, 0);
   atomic_store(&nth, n);
   atomic_store(&after, and_after);
   atomic_store(&armed, function);
@@ -82,7 +86,7 @@ long failing_disarm(void) {
   return atomic_load(&calls);
 }
 
-long failing_failed(void) { return atomic_load(&failed); }
+long failing_failed(void) { return atomic_load(failed); }
 
 static bool is_in(const struct range *range, const void *address) {
   return (uintptr_t)address >= range->start && (uintptr_t)address < range->end;
@@ -97,7 +101,7 @@ static bool is_refused(int function, const void *caller) {
   long number = atomic_fetch_add(&calls, 1) + 1, wanted = atomic_load(&nth);
   if (number != wanted && !(number > wanted && atomic_load(&after)))
     return false;
-  atomic_fetch_add(&failed, 1);
+  atomic_fetch_add(failed, 1);
   return true;
 }
 

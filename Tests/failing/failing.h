@@ -22,7 +22,7 @@ bool failing_prepare(void);
 void failing_arm(int function, long n, bool and_after);
 /* No call fails any more. Returns the calls since failing_arm(). */
 long failing_disarm(void);
-/* Calls that have failed. */
+/* Calls that have failed, in this process and in those that it forked. */
 long failing_failed(void);
 
 #endif

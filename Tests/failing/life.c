@@ -96,8 +96,17 @@ static int64_t in_use(pool_t *pool) {
 
 /* --------------------------------------------------------------------------------------------------- native pools */
 
+static void take_line(void *context, int level, const char *message) { (void)context, (void)level, (void)message; }
+
+static int provide(void *context, char *buffer, size_t size) {
+  (void)context;
+  return snprintf(buffer, size, "application_name=failing") < (int)size ? 0 : 1;
+}
+
 static pool_t *make_native(void) {
   pool_options_t options = POOL_OPTIONS_INIT;
+  options.log = take_line;
+  options.conninfo_provider = provide;
   options.min_size = 1;
   options.max_size = 3;
   options.check = POOL_CHECK_PING;
@@ -218,7 +227,7 @@ static void put_hosted(pool_t *pool, void *token) {
 static void collect(pool_t *pool) {
   void *tokens[4];
   int count = pool_collect(pool, tokens, 4, 0);
-  CHECK(count >= 0, "pool_collect: %d: %s", count, pool_errmsg());
+  check_result("pool_collect", count);
   for (int i = 0; i < count; i++)
     CHECK(pool_discard(pool, tokens[i]) == 0, "%s", pool_errmsg());
 }

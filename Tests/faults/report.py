@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Any
 
 from program import Outcome
@@ -78,6 +79,17 @@ def markdown(rounds: list[list[Outcome]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def the_machine(rounds: list[list[Outcome]]) -> str:
+    """How much else it had to do: what cases found before they began, and how late a waiting process woke meanwhile."""
+    all_of_them = [outcome for outcomes in rounds for outcome in outcomes]
+    loads = sorted(outcome.load for outcome in all_of_them) or [0.0]
+    stall = max((outcome.stall_ms for outcome in all_of_them), default=0)
+    return (
+        f"the machine was {median(loads):.0%} busy before a case (median; {loads[0]:.0%} to {loads[-1]:.0%}) "
+        f"and stalled up to {stall:.0f} ms"
+    )
+
+
 def close(rounds: list[list[Outcome]], peers: tuple[str, ...], differing: int) -> int:
     """The last lines, and the program's code."""
     counted = [outcome for outcomes in rounds for outcome in outcomes if outcome.pool not in peers]
@@ -85,7 +97,7 @@ def close(rounds: list[list[Outcome]], peers: tuple[str, ...], differing: int) -
     failed = sum(outcome.verdict == "FAIL" for outcome in counted)
     skipped = sum(outcome.verdict == "skipped" for outcome in counted)
     seconds = sum(outcome.seconds for outcomes in rounds for outcome in outcomes)
-    print(f"{sum(map(len, rounds))} cases in {seconds:.0f} s")
+    print(f"{sum(map(len, rounds))} cases in {seconds:.0f} s; {the_machine(rounds)}")
     if skipped:
         print(f"{skipped} skipped, with the reasons above")
     print(f"{passed} passed, {failed + differing} failed", flush=True)

@@ -22,7 +22,9 @@ def own_role(trial: Trial, password: str) -> str:
 
 
 def refused_for_good(trial: Trial, pool: Any, code: str, seconds: float) -> None:
-    """All gets fail in time with the server's words, and the server is asked once in five seconds at most."""
+    """All gets fail in time with the server's words, and the server is asked once in five seconds at most: not counting
+    replacements that were on their way when the first one was refused."""
+    time.sleep(0.5)
     before = pool.stats()
     end = time.monotonic() + seconds
     while time.monotonic() < end:
