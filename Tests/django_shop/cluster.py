@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 PATIENCE = 60
+SERVER_PATIENCE = 300  # on a machine that has a hundred other things to do
 SETTINGS = "listen_addresses=127.0.0.1 fsync=off max_connections=100 superuser_reserved_connections=10"
 
 
@@ -46,7 +47,7 @@ class Cluster:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
-                timeout=PATIENCE,
+                timeout=SERVER_PATIENCE,
                 **self.user,
             ).returncode
             output.seek(0)
@@ -68,15 +69,15 @@ class Cluster:
                 **self.user,
             )
         question = [str(self.binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
-        end = time.monotonic() + PATIENCE
-        while subprocess.run(question, timeout=PATIENCE).returncode != 0:
+        end = time.monotonic() + SERVER_PATIENCE
+        while subprocess.run(question, timeout=SERVER_PATIENCE).returncode != 0:
             is_alive = self.process.poll() is None and time.monotonic() < end
             assert is_alive, f"the server does not start:\n{(self.folder / 'log').read_text()}"
             time.sleep(0.01)
 
     def stop(self, mode="fast"):
-        self.run("pg_ctl", "-D", self.data, "-w", "-m", mode, "stop")
-        self.process.wait(PATIENCE)
+        self.run("pg_ctl", "-D", self.data, "-w", "-t", SERVER_PATIENCE, "-m", mode, "stop")
+        self.process.wait(SERVER_PATIENCE)
 
     def remove(self):
         try:
