@@ -77,6 +77,31 @@ static void fail_all(void) { fail_in_turn(1); }
 TEST_LIMIT(an_allocation_may_fail, 60) { with_role(fail_some); }
 LONG_TEST(each_allocation_may_fail, 900) { with_role(fail_all); }
 
+/* libpq leaves out without a word what it has no memory to tell: such a pool would connect elsewhere, or without TLS. */
+static void fail_in_create(void) {
+  bool is_reached = true;
+  for (long number = 1; is_reached; number++) {
+    long before = atomic_load(&refused);
+    atomic_store(&countdown, number);
+    pool_t *pool = pool_create(plain, NULL);
+    int code = pool ? 0 : pool_errcode();
+    atomic_store(&countdown, 0);
+    is_reached = atomic_load(&refused) != before;
+    if (!pool) {
+      CHECK(code == POOL_ENOMEM || code == POOL_ESYSTEM);
+      continue;
+    }
+    void *conn = is_reached ? pool_get(pool, slow(5000)) : NULL;
+    if (is_reached && !CHECK(conn != NULL))
+      fprintf(stderr, "    without allocation %ld: %s\n", number, pool_errmsg());
+    if (conn)
+      CHECK_INT(pool_put(pool, conn), ==, 0);
+    CHECK_INT(pool_close(pool), ==, 0);
+  }
+}
+
+TEST_LIMIT(a_pool_made_with_too_little_memory_knows_its_whole_conninfo, 60) { with_role(fail_in_create); }
+
 static void fail_the_first(long count) {
   for (long number = 1; number <= count; number++)
     failed_at(number);
