@@ -11,8 +11,9 @@ public enum ConnectFailure: UInt8, Sendable {
 /// When and how many attempts to connect may be under way.
 ///
 /// While nothing is known of the server one attempt feels its way; once it has reached the server the window is open.
-/// A failure shuts the window to one probe after a delay (100 ms, doubling to 1 s; jittered so that processes spread
-/// out). A success doubles the window (slow start, as TCP). A lost session makes the server suspect: one attempt first.
+/// A failure shuts the window to one probe after a delay (100 ms, doubling to 800 ms: the first success comes within a
+/// second of the server's return, its connect included; jittered so that processes spread out). A success doubles the
+/// window (slow start, as TCP). A lost session makes the server suspect: one attempt first.
 struct ConnectHealth {
   private(set) var window = 1
   private var isUntried = true
@@ -41,7 +42,7 @@ struct ConnectHealth {
     window = 1
     switch failure {
     case .transient:
-      let doubled = Swift.min(delay &* 2, Instant.milliseconds(1000))
+      let doubled = Swift.min(delay &* 2, Instant.milliseconds(800))
       delay = Swift.max(doubled, Instant.milliseconds(100))
       let tenth = delay / 10
       retryAt = now.after(delay - Int64(truncatingIfNeeded: random % UInt64(tenth + 1)))

@@ -32,7 +32,7 @@ struct ExpectedHealth {
     window = 1
     switch failure {
     case .transient:
-      pause = Swift.max(ms(100), Swift.min(2 * pause, ms(1000)))
+      pause = Swift.max(ms(100), Swift.min(2 * pause, ms(800)))
       (earliest, latest) = (now + pause - pause / 10, now + pause)
     case .tooManyConnections:
       pause = ms(1000)
