@@ -168,6 +168,8 @@ class HostedPool:
         _pools[id(self)] = self
 
     def _start_counting(self) -> None:
+        # Of the last attempt to connect, if it failed.
+        self._last_cause: str | None = None
         self._retries = 0
         self._retries_lock = threading.RLock()  # a signal handler may use the pool
         self._collecting = _collector.original("_thread", "RLock")()
@@ -402,11 +404,16 @@ class HostedPool:
     def _given_up(self, seconds: float | None, failed: Exception | None) -> Exception:
         if seconds is None:
             return self._driver.failure(_lib.local_failure(ConnectError, "the process was forked meanwhile"))
+        return self._driver.failure(self.cut_off(seconds, failed))
+
+    def cut_off(self, seconds: float, failed: Exception | None = None) -> Error:
+        """A connect takes longer than the caller has. Told with the failure of the attempt before, this caller's or
+        another's: when the time left was short, that is all there is to know."""
         detail = f"connecting takes longer than {seconds:.3g} s: {NO_ANSWER}"
-        cause = None if failed is None else self._driver.message(failed)
+        cause = self._last_cause if failed is None else self._driver.message(failed)
         if cause:
             detail = f"{detail}; the attempt before: {cause}"
-        return self._driver.failure(_lib.local_failure(ConnectError, detail))
+        return _lib.local_failure(ConnectError, detail)
 
     def feed(self, token: _lib.Token, connection: Any) -> None:
         """A connection whose borrower has given up goes to the pool."""
@@ -427,13 +434,15 @@ class HostedPool:
     def _adopt(self, token: _lib.Token, descriptor: int) -> None:
         try:
             _lib.adopt(self.handle, token, descriptor)
+            self._last_cause = None
         except Error as error:
             raise self._driver.failure(error) from None
 
     def _may_try_again(self, token: _lib.Token, error: Exception) -> bool:
         """Gives back the slot of a connection that could not be opened."""
         sqlstate = self._driver.sqlstate(error)
-        _lib.fail(self.handle, token, _encoded(sqlstate), _encoded(self._driver.message(error)))
+        self._last_cause = self._driver.message(error)
+        _lib.fail(self.handle, token, _encoded(sqlstate), _encoded(self._last_cause))
         token.__class__ = TOKEN
         return isinstance(error, self._driver.transient) and not is_permanent(sqlstate)
 

@@ -21,7 +21,7 @@ from psycopg2.pool import PoolError
 
 from . import _connecting, _driver_errors, _lib, _opening, errors
 from ._deadline import Deadline
-from ._hosted import NO_ANSWER, SLOT, SLOT_AND_FLAGS, HostedPool, Opening
+from ._hosted import SLOT, SLOT_AND_FLAGS, HostedPool, Opening
 from ._stats import PoolStats
 from ._values import Duration, milliseconds
 from ._watchdog import Limit
@@ -273,8 +273,7 @@ class AbstractConnectionPool:
         except _opening.NoThread:
             return work()
         except _opening.GivenUp as error:
-            detail = f"connecting takes longer than {error.seconds or 0:.3g} s: {NO_ANSWER}"
-            raise _failure(_lib.local_failure(errors.ConnectError, detail)) from None
+            raise _failure(self._hosted.cut_off(error.seconds or 0)) from None
 
     # ------------------------------------------------------------------------------------------------ borrowing
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import importlib
 import os
+import socket
 import textwrap
 import threading
 import traceback
@@ -82,6 +83,20 @@ def test_a_silent_handshake_ends_with_the_timeout(through, proxy, driver):
     # The attempt goes on and keeps its slot: no other is made beside it.
     assert eventually(lambda: proxy.accepted == 1)
     assert (pool.stats().connecting, len(_opening._running)) == (1, 1)
+
+
+def test_a_connect_that_is_cut_off_tells_of_the_failure_before(make, driver):
+    """A borrower that waited for others' attempts may have next to no time left for its own."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    pool = make(host="127.0.0.1", port=port, user="u", password="secret")
+    base = importlib.import_module(driver.partition("_")[0]).OperationalError
+    with pytest.raises(base, match="refused"):
+        pool.getconn(0.5)
+    with socket.create_server(("127.0.0.1", port)), within(1.5):
+        with pytest.raises(dbpool.ConnectError, match=r"longer than .*; the attempt before: .*refused") as caught:
+            pool.getconn(1.5)
+        assert "secret" not in str(caught.value)
 
 
 def test_a_connection_that_comes_late_is_the_pools(through, proxy):
