@@ -76,8 +76,18 @@ class Cluster:
             time.sleep(0.01)
 
     def stop(self, mode="fast"):
-        self.run("pg_ctl", "-D", self.data, "-w", "-t", SERVER_PATIENCE, "-m", mode, "stop")
+        try:
+            self.run("pg_ctl", "-D", self.data, "-w", "-t", SERVER_PATIENCE - 10, "-m", mode, "stop")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.state()}") from None
         self.process.wait(SERVER_PATIENCE)
+
+    def state(self):
+        """Of its processes and of all others of servers, and what it said last."""
+        question = ["ps", "-eo", "pid,ppid,stat,wchan:20,etimes,args"]
+        lines = subprocess.run(question, capture_output=True, text=True).stdout.splitlines()
+        servers = "\n".join(line for line in lines if "postgres" in line)
+        return f"server {self.process.pid} of {self.data}\n{servers}\n{(self.folder / 'log').read_text()[-4000:]}"
 
     def remove(self):
         try:
