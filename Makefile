@@ -410,10 +410,17 @@ test-deb-reproducible: ## Build the Debian packages once more elsewhere: they mu
 release-check: ## Everything a release needs, in a fresh clone of HEAD, with one table at the end (ONLY='versions|lint')
 	@BUILD='$(BUILD)' ONLY='$(ONLY)' .ci/release-check
 
-.PHONY: bench-hot
-bench-hot: all ## Instructions and nanoseconds of a get and put on an open connection
-	@.ci/setup build postgres valgrind
-	@$(WITH_POSTGRES) $(RUN_ENVIRONMENT) bench/hot/run
+# For bench: the parts to measure; empty = all. QUICK=1: fewer and shorter rounds.
+PARTS ?=
+
+.PHONY: bench
+bench: all ## Measure the pools beside others: build/bench/report.html (QUICK=1: 10 minutes; PARTS='hot fill': some)
+	@.ci/setup build postgres python valgrind
+	@.ci/venv $(PYTHON) $(BUILD)/bench/venv .ci/requirements-report.txt
+	@BUILD='$(BUILD)' bench/compile
+	@DBPOOL_MAX_CONNECTIONS=400 $(WITH_POSTGRES) $(RUN_ENVIRONMENT) BUILD='$(BUILD)' PYTHON='$(PYTHON)' QUICK='$(QUICK)' \
+	  bench/run $(PARTS)
+	@$(RUN_ENVIRONMENT) BUILD='$(BUILD)' $(BUILD)/bench/venv/bin/python bench/report
 
 .PHONY: bench-python
 bench-python: all ## Compare the pools in Python and Django (QUICK=1: under a minute)
@@ -423,8 +430,9 @@ bench-python: all ## Compare the pools in Python and Django (QUICK=1: under a mi
 # -------------------------------------------------------------------------------------------------------- style
 
 SWIFT_FOLDERS = Package.swift $(wildcard Sources Tests)
-# One uses what the header does not have yet; its test compiles it with the same warnings.
-C_FILES = $(filter-out Tests/abi-promise/newer_program.c,$(sort $(shell find Sources Tests examples bench -name '*.c')))
+# One uses what the header does not have yet; its test compiles it with the same warnings. The pools of others need their headers.
+C_FILES = $(filter-out Tests/abi-promise/newer_program.c,$(sort $(shell find Sources Tests examples bench -name '*.c' \
+  -not -path '*/peers/*')))
 C_FOLDERS = include Sources/CPoolShims/include $(sort $(dir $(C_FILES)))
 SCRIPTS = $(shell find .ci Tests docs examples bench bindings debian -type f -perm -u+x ! -name '*.*')
 PYTHON_FILES = $(wildcard bindings docs examples Tests bench) $(shell grep -lE '^.!.*python' $(SCRIPTS))
