@@ -422,11 +422,6 @@ bench: all ## Measure the pools beside others: build/bench/report.html (QUICK=1:
 	  bench/run $(PARTS)
 	@$(RUN_ENVIRONMENT) BUILD='$(BUILD)' $(BUILD)/bench/venv/bin/python bench/report
 
-.PHONY: bench-python
-bench-python: all ## Compare the pools in Python and Django (QUICK=1: under a minute)
-	@.ci/setup build postgres python
-	@$(WITH_POSTGRES) $(RUN_ENVIRONMENT) bench/python/run
-
 # -------------------------------------------------------------------------------------------------------- style
 
 SWIFT_FOLDERS = Package.swift $(wildcard Sources Tests)

@@ -100,6 +100,8 @@ class Goal:
 
     @property
     def is_met(self) -> bool:
+        if not self.found:
+            return False
         value = median(self.found)
         return (self.most is None or value <= self.most) and (self.least is None or value >= self.least)
 

@@ -60,7 +60,7 @@ def watched(bench, proxy, pool: str) -> dict[str, float]:
 
 
 def measure(bench):
-    bench.use_venv("bench", ".ci/requirements-psycopg.txt")
+    bench.use_venvs()
     with slow_server(bench) as proxy:
         for number in range(bench.rounds(5, 15)):
             proxy.mode("delay", seconds=DELAY)

@@ -1,24 +1,29 @@
-"""Many threads on four connections, one `SELECT 1` for each loan: how many loans, and whether all get their turn."""
+"""Many threads on four connections, one `SELECT 1` for each loan: how many loans, and whether all get their turn.
+The arguments: rounds, and seconds of each. All but psycopg_pool lend connections of psycopg2."""
 
 import collections
+import sys
 import threading
 import time
-from statistics import median
 
 import dbpool.psycopg2_pool
+import psycopg
 import psycopg2
-from turns import QUICK, print_table, ratio, take_turns
+import psycopg_pool
+import sqlalchemy.pool
+from turns import take_turns
 
 SIZE = 4
-SECONDS, REPEATS = (0.3, 4) if QUICK else (0.5, 12)
 
 
 class Semaphore:
     """What a program would do by itself: a semaphore over a list of psycopg2's connections."""
 
+    connect = staticmethod(psycopg2.connect)
+
     def __init__(self):
         self.free = threading.Semaphore(SIZE)
-        self.idle = [psycopg2.connect("") for _ in range(SIZE)]
+        self.idle = [self.connect("") for _ in range(SIZE)]
 
     def getconn(self):
         self.free.acquire()
@@ -59,53 +64,75 @@ class Queue:
         turn[0].release()
 
 
-def work(pool, barrier, counts):
+class Psycopg3:
+    """psycopg_pool, whose connections are of psycopg 3: the reference for it is `Psycopg3Semaphore`."""
+
+    def __init__(self):
+        self.pool = psycopg_pool.ConnectionPool("", min_size=SIZE, max_size=SIZE, open=True)
+        self.pool.wait()
+        self.getconn, self.putconn = self.pool.getconn, self.pool.putconn
+
+
+class Psycopg3Semaphore(Semaphore):
+    connect = staticmethod(psycopg.connect)
+
+
+class Alchemy:
+    def __init__(self):
+        pool = sqlalchemy.pool.QueuePool(lambda: psycopg2.connect(""), pool_size=SIZE, max_overflow=0)
+        self.getconn, self.putconn = pool.connect, lambda connection: connection.close()
+
+
+def work(pool, seconds, barrier, counts):
     barrier.wait()
-    end, count = time.monotonic() + SECONDS, 0
+    end, count = time.monotonic() + seconds, 0
     while time.monotonic() < end:
         connection = pool.getconn()
         try:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT 1")
-                cursor.fetchone()
+            cursor = connection.cursor()
+            cursor.execute("SELECT 1")
+            cursor.fetchone()
+            cursor.close()
         finally:
             pool.putconn(connection)
         count += 1
     counts.append(count)
 
 
-def under(pool, threads, fairness):
-    """A function that measures once: loans per second; how even they were goes to `fairness`."""
+def under(pool, threads, seconds):
+    """A function that measures once."""
 
     def measure():
         counts, barrier = [], threading.Barrier(threads + 1)
-        workers = [threading.Thread(target=work, args=(pool, barrier, counts)) for _ in range(threads)]
+        workers = [threading.Thread(target=work, args=(pool, seconds, barrier, counts)) for _ in range(threads)]
         for worker in workers:
             worker.start()
         barrier.wait()
         start = time.monotonic()
         for worker in workers:
             worker.join()
-        fairness.append(min(counts) / max(counts))
-        return sum(counts) / (time.monotonic() - start)
+        if len(counts) != threads:
+            raise SystemExit("contention: a thread has failed")
+        return {"loans_per_s": sum(counts) / (time.monotonic() - start), "least": min(counts), "most": max(counts)}
 
     return measure
 
 
 def main():
+    rounds, seconds = int(sys.argv[1]), float(sys.argv[2])
     ours = dbpool.psycopg2_pool.ThreadedConnectionPool(SIZE, SIZE, "", timeout=30)
-    pools = {"a semaphore": Semaphore(), "a queue": Queue(), "**dbpool.psycopg2_pool**": ours}
-    rows = []
+    pools = {
+        "dbpool.psycopg2_pool": ours,
+        "semaphore": Semaphore(),
+        "first come, first served": Queue(),
+        "SQLAlchemy QueuePool": Alchemy(),
+        "psycopg_pool": Psycopg3(),
+        "semaphore, psycopg 3": Psycopg3Semaphore(),
+    }
     for threads in (8, 32):
-        fairness = {name: [] for name in pools}
-        figures = take_turns({name: under(pools[name], threads, fairness[name]) for name in pools}, REPEATS)
-        for name in figures:
-            ratios = [ratio(figures, name, rival) for rival in ("a semaphore", "a queue")]
-            rows.append((threads, name, f"{median(figures[name]):,.0f}", *ratios, f"{median(fairness[name]):.2f}"))
+        measures = {name: under(pool, threads, seconds) for name, pool in pools.items()}
+        take_turns(measures, rounds, test="contention", threads=threads)
     ours.closeall()
-    compared = [f"compared with a {rival}: min / median / max" for rival in ("semaphore", "queue")]
-    head = ("threads", "pool of 4", "loans/s (median)", *compared, "least / most served")
-    print_table(f"Contention, {REPEATS} rounds of {SECONDS} s, psycopg2, `SELECT 1` for each loan", head, rows)
 
 
 if __name__ == "__main__":

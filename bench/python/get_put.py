@@ -1,16 +1,17 @@
-"""What getconn and putconn cost on an open connection, in processor time: one thread, pools of four."""
+"""What getconn and putconn cost on an open connection, in processor time: one thread, pools of four. Samples of so
+many rounds as the argument says."""
 
+import sys
 import time
-from statistics import median
 
 import dbpool.psycopg2_pool
 import psycopg2.pool
 import psycopg_pool
 import sqlalchemy.pool
 from dbpool._psycopg2 import Psycopg2Pool
-from turns import QUICK, print_table, ratio, take_turns
+from turns import take_turns
 
-CALLS, REPEATS = (2000, 9) if QUICK else (10000, 25)
+CALLS = 5000
 SIZE = 4
 
 
@@ -21,7 +22,7 @@ def repeat(borrow, give_back):
         start = time.process_time_ns()
         for _ in range(CALLS):
             give_back(borrow())
-        return (time.process_time_ns() - start) / CALLS
+        return {"ns": (time.process_time_ns() - start) / CALLS}
 
     measure()  # opens what is to be open
     return measure
@@ -35,26 +36,19 @@ def contestants():
     psycopg3.wait()
     alchemy = sqlalchemy.pool.QueuePool(lambda: psycopg2.connect(""), pool_size=SIZE, reset_on_return=None)
     return {
-        "psycopg2.pool.ThreadedConnectionPool": repeat(theirs.getconn, theirs.putconn),
-        "**dbpool.psycopg2_pool.ThreadedConnectionPool**": repeat(ours.getconn, ours.putconn),
-        "the pool of the Django engine, psycopg2": repeat(engine.getconn, engine.putconn),
-        "psycopg_pool.ConnectionPool": repeat(psycopg3.getconn, psycopg3.putconn),
-        "sqlalchemy.pool.QueuePool": repeat(alchemy.connect, lambda connection: connection.close()),
+        "psycopg2.pool": repeat(theirs.getconn, theirs.putconn),
+        "dbpool.psycopg2_pool": repeat(ours.getconn, ours.putconn),
+        "dbpool, the engine's pool of psycopg2": repeat(engine.getconn, engine.putconn),
+        "psycopg_pool": repeat(psycopg3.getconn, psycopg3.putconn),
+        "SQLAlchemy QueuePool": repeat(alchemy.connect, lambda connection: connection.close()),
     }, (theirs.closeall, ours.closeall, engine.close, psycopg3.close, alchemy.dispose)
 
 
 def main():
     measures, endings = contestants()
-    figures = take_turns(measures, REPEATS)
+    take_turns(measures, int(sys.argv[1]), test="get_put")
     for end in endings:
         end()
-    reference = next(iter(figures))
-    rows = [(name, f"{median(figures[name]):,.0f}", ratio(figures, name, reference)) for name in figures]
-    print_table(
-        f"getconn and putconn, {REPEATS} rounds of {CALLS} by one thread",
-        ("pool of 4", "ns (median)", "compared with psycopg2's: min / median / max"),
-        rows,
-    )
 
 
 if __name__ == "__main__":

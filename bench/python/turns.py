@@ -1,32 +1,14 @@
-"""Contestants that take turns, and the ratios of what they took: only those can be compared between machines."""
+"""Contestants that take turns, and the samples of what they took: a line of JSON for each."""
 
-import os
-from statistics import median
-
-QUICK = bool(os.environ.get("QUICK"))
+import json
 
 
-def take_turns(contestants, repeats):
-    """{name: figures}, one figure of each in every round. `contestants` is {name: function that measures once}."""
-    figures = {name: [] for name in contestants}
+def take_turns(contestants, rounds, **what):
+    """`contestants` is {name: function that measures once and returns a dict}. A line for each in every round, with the
+    words of `what`."""
     order = list(contestants)
-    for _ in range(repeats):
+    for number in range(rounds):
         for name in order:
-            figures[name].append(contestants[name]())
+            sample = {**what, "round": number, "pool": name, **contestants[name]()}
+            print(json.dumps(sample), flush=True)
         order.append(order.pop(0))  # nobody always comes after the same one
-    return figures
-
-
-def ratio(figures, name, other):
-    """`min / median / max` of the ratios within each round."""
-    ratios = [one / reference for one, reference in zip(figures[name], figures[other])]
-    return " / ".join(f"{value:.2f}" for value in (min(ratios), median(ratios), max(ratios)))
-
-
-def print_table(title, head, rows):
-    print(f"\n**{title}**\n")
-    print(f"| {' | '.join(head)} |")
-    print("|---" * len(head) + "|")
-    for row in rows:
-        print(f"| {' | '.join(map(str, row))} |")
-    print(flush=True)

@@ -1,12 +1,14 @@
 """Requests per second of a Django view with one `SELECT 1`: the whole of a request but the network, signals included.
 
-Run with the driver that Django chooses; the native pool of Django takes part when that is psycopg 3."""
+Prints samples of so many rounds as the first argument says. Run with the driver that Django chooses; the native pool of
+Django takes part when that is psycopg 3. The second argument is the folder with PgBouncer."""
 
 import os
+import sys
 import threading
 import time
-from statistics import median
 
+import bouncer
 import django
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
@@ -14,34 +16,39 @@ from django.db import connections
 from django.http import HttpResponse
 from django.test import RequestFactory
 from django.urls import path
-from turns import QUICK, print_table, ratio, take_turns
+from turns import take_turns
 
-SECONDS, REPEATS = (0.2, 5) if QUICK else (0.5, 12)
-KEEPING, NATIVE = "CONN_MAX_AGE=None", "Django's own pool of 4"
+SECONDS = 0.3
+THREADS = (1, 8)
+KEEPING, NATIVE = "CONN_MAX_AGE=None", "Django's own pool of"
 NOTHING = "no database"
 OURS = "dbpool.db.backends.postgresql"
 
 
-def database(engine="django.db.backends.postgresql", age=0, **options):
+def database(engine="django.db.backends.postgresql", age=0, server=None, **options):
     variables = {"HOST": "PGHOST", "PORT": "PGPORT", "USER": "PGUSER", "PASSWORD": "PGPASSWORD", "NAME": "PGDATABASE"}
-    server = {name: os.environ.get(variable, "") for name, variable in variables.items()}
-    return {"ENGINE": engine, "CONN_MAX_AGE": age, "OPTIONS": options, **server}
+    found = {name: os.environ.get(variable, "") for name, variable in variables.items()}
+    return {"ENGINE": engine, "CONN_MAX_AGE": age, "OPTIONS": options, **found, **(server or {})}
 
 
-def configure():
-    """Contestants by name, each a database of its own; the driver."""
+def configure(port):
+    """Contestants by name, each a database of its own; the driver. `port` is PgBouncer's."""
     databases = {
         "CONN_MAX_AGE=0": database(),
         KEEPING: database(age=None),
-        NATIVE: database(pool={"min_size": 4, "max_size": 4}),
-        "**MAX_CONNS 4**": database(OURS, MAX_CONNS=4),
-        "**MAX_CONNS 8**": database(OURS, MAX_CONNS=8),
+        **{f"{NATIVE} {size}": database(pool={"min_size": size, "max_size": size}) for size in (4, 8)},
+        **{
+            f"PgBouncer, {mode} mode": database(server={"HOST": "127.0.0.1", "PORT": port, "NAME": mode})
+            for mode in ("session", "transaction")
+        },
+        "dbpool, MAX_CONNS 4": database(OURS, MAX_CONNS=4),
+        "dbpool, MAX_CONNS 8": database(OURS, MAX_CONNS=8),
     }
     settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], DATABASES={"default": {}, **databases})
     django.setup()
     driver = connections[KEEPING].Database.__name__
-    if driver == "psycopg2":
-        del databases[NATIVE]  # it is for psycopg 3 alone
+    if driver == "psycopg2":  # the pool of Django is for psycopg 3 alone
+        databases = {name: one for name, one in databases.items() if not name.startswith(NATIVE)}
     return list(databases), driver
 
 
@@ -85,8 +92,8 @@ def work(alias, barrier, counts):
     connections.close_all()
 
 
-def requests(alias, threads, processor):
-    """A function that measures once: requests per second. Seconds of processor time for each go to `processor`."""
+def requests(alias, threads):
+    """A function that measures once: requests per second, and seconds of processor time for each."""
 
     def measure():
         counts, barrier = [], threading.Barrier(threads + 1)
@@ -100,63 +107,20 @@ def requests(alias, threads, processor):
         seconds = time.monotonic() - start
         if len(counts) != threads:
             raise SystemExit("views: a thread has failed")
-        processor.append((time.process_time() - start_processor) / sum(counts))
-        return sum(counts) / seconds
+        processor = (time.process_time() - start_processor) / sum(counts)
+        return {"requests_per_s": sum(counts) / seconds, "processor_us": processor * 1e6}
 
     return measure
 
 
-def less_nothing(seconds):
-    """What a request takes more than one without a database does."""
-    return {
-        name: [one - base for one, base in zip(figures, seconds[NOTHING])]
-        for name, figures in seconds.items()
-        if name != NOTHING
-    }
-
-
-def compare_requests(contestants, title):
-    rivals = [KEEPING] + [NATIVE] * (NATIVE in contestants)
-    compared = [f"compared with {rival}: min / median / max" for rival in rivals]
-    rows, one_thread = [], {}
-    for threads in (1, 8):
-        names = contestants + [NOTHING] * (threads == 1)
-        processor = {name: [] for name in names}
-        figures = take_turns({name: requests(name, threads, processor[name]) for name in names}, REPEATS)
-        if threads == 1:
-            one_thread = figures, processor
-        for name in contestants:
-            ratios = [ratio(figures, name, rival) for rival in rivals]
-            rows.append([threads, name, f"{median(figures[name]):,.0f}", *ratios])
-    print_table(f"{title}, {REPEATS} rounds of {SECONDS} s", ["threads", "connections", "requests/s", *compared], rows)
-    return one_thread
-
-
-def compare_connection_parts(contestants, rates, processor):
-    """Both by the clock, where the server's part counts, and in processor time, which other programs disturb less."""
-    clock = less_nothing({name: [1 / rate for rate in figures] for name, figures in rates.items()})
-    processor = less_nothing(processor)
-    rows = [
-        [name]
-        + [
-            cell
-            for part in (clock, processor)
-            for cell in (f"{median(part[name]) * 1e6:,.0f}", ratio(part, name, KEEPING))
-        ]
-        for name in contestants
-    ]
-    compared = f"compared with {KEEPING}: min / median / max"
-    print_table(
-        "Of that, the connection and its `SELECT 1`, at one thread: a request less one without a database",
-        ("connections", "µs", compared, "µs of processor time", compared),
-        rows,
-    )
-
-
 def main():
-    contestants, driver = configure()
-    one_thread = compare_requests(contestants, f"Django {django.get_version()}, {driver}, `SELECT 1` in each request")
-    compare_connection_parts(contestants, *one_thread)
+    rounds, peers = int(sys.argv[1]), sys.argv[2]
+    with bouncer.running(peers, size=8) as port:
+        contestants, driver = configure(port)
+        for threads in THREADS:
+            names = contestants + [NOTHING] * (threads == 1)
+            measures = {name: requests(name, threads) for name in names}
+            take_turns(measures, rounds, driver=driver, threads=threads)
 
 
 if __name__ == "__main__":
