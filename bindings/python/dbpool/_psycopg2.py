@@ -118,6 +118,8 @@ def _lent_class(base: Any) -> Any:
 # In this order: with autocommit on, psycopg2 tells the server of the others.
 _SETTINGS = ("isolation_level", "readonly", "deferrable", "autocommit", "cursor_factory")
 _settings = operator.attrgetter(*_SETTINGS)
+# The first three, where they are psycopg2's own defaults: then turning autocommit on or off asks no server.
+_TOLD, _DEFAULTS = 3, (None, None, None)
 
 
 class _State(NamedTuple):
@@ -215,7 +217,11 @@ class _Driver:
         return number
 
     def restore(self, connection: Any, state: _State, seconds: float) -> bool:
-        if _settings(connection) != state.settings or connection.encoding != state.encoding:
+        settings, is_encoded = _settings(connection), connection.encoding == state.encoding
+        if is_encoded and settings[:_TOLD] == state.settings[:_TOLD] == _DEFAULTS:
+            if settings != state.settings:
+                _restore_settings(connection, state)
+        elif not is_encoded or settings != state.settings:
             limit = Limit(connection, seconds)
             limit.start()
             try:

@@ -139,6 +139,19 @@ def test_a_level_set_in_autocommit_mode_does_not_stay_with_the_server(make):
         assert value(connection, "show default_transaction_read_only") == "off"
 
 
+def test_autocommit_is_turned_back_without_asking_the_server(make):
+    with lent(make()) as watcher:
+        pool = make()
+        with lent(pool) as connection:
+            connection.autocommit = True
+            value(connection, "SELECT 6 * 7")
+            number = pid(connection)
+        with lent(pool) as connection:
+            assert connection.autocommit is False
+            query = f"SELECT query FROM pg_stat_activity WHERE pid = {number}"
+            assert value(watcher, query) == "SELECT 6 * 7"
+
+
 def test_a_prepared_two_phase_transaction_closes_the_connection(make):
     pool = make()
     with lent(pool) as connection:
