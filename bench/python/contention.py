@@ -70,7 +70,11 @@ class Psycopg3:
     def __init__(self):
         self.pool = psycopg_pool.ConnectionPool("", min_size=SIZE, max_size=SIZE, open=True)
         self.pool.wait()
-        self.getconn, self.putconn = self.pool.getconn, self.pool.putconn
+        self.getconn = self.pool.getconn
+
+    def putconn(self, connection):
+        connection.rollback()  # or it logs a warning, each time
+        self.pool.putconn(connection)
 
 
 class Psycopg3Semaphore(Semaphore):

@@ -4,6 +4,7 @@ Prints samples of so many rounds as the first argument says; the second is the f
 and timed calls these are."""
 
 import json
+import logging
 import sys
 import tempfile
 import time
@@ -106,6 +107,7 @@ def measure(cluster, name, event):
 
 
 def main():
+    logging.disable(logging.CRITICAL)  # psycopg_pool tells of each attempt
     with tempfile.TemporaryDirectory(prefix="dbpool-outage.") as folder:
         Path(folder).chmod(0o755)
         cluster = Cluster.create(Path(folder) / "cluster")
