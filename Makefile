@@ -422,6 +422,11 @@ bench: all ## Measure the pools beside others: build/bench/report.html (QUICK=1:
 	  bench/run $(PARTS)
 	@$(RUN_ENVIRONMENT) BUILD='$(BUILD)' $(BUILD)/bench/venv/bin/python bench/report
 
+.PHONY: bench-page
+bench-page: ## Put what `make bench` has measured into docs/performance.md
+	@.ci/venv $(PYTHON) $(BUILD)/bench/venv .ci/requirements-report.txt
+	@BUILD='$(BUILD)' PYTHONDONTWRITEBYTECODE=1 $(BUILD)/bench/venv/bin/python bench/page
+
 # -------------------------------------------------------------------------------------------------------- style
 
 SWIFT_FOLDERS = Package.swift $(wildcard Sources Tests)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-ORDER = ("hot", "contention", "fill", "footprint", "scale", "python", "django", "outage")
+ORDER = ("connect", "hot", "contention", "fill", "footprint", "scale", "python", "django", "outage")
 
 
 def load(name: str) -> ModuleType:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
-import os
 import re
 import subprocess
 
 from figures import Goal, Plot, Samples, Shown, Table, bars, by_round, chosen, names, ratios, spread, values
+from logins import cheap_login
 
 TITLE = "Get and put in C"
 HOW = """`bench/c/hot.c`: one thread, an open connection, default options, while a second thread is alive, and 0
@@ -21,18 +18,6 @@ OURS, FLOOR = "libdbpool", "two mutex pairs"
 FLOORS = ("two compare-and-swaps", FLOOR)
 # Counted, and done before by hot.c.
 TURNS, WARMING = 20000, 1000
-
-
-def cheap_login() -> dict[str, str]:
-    """An environment with a role whose password takes one round of hashing instead of 4096: under valgrind those of 64
-    connections would take minutes."""
-    password, salt = "counted", b"instructions"
-    key = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, 1)
-    client, server = (hmac.new(key, name, "sha256").digest() for name in (b"Client Key", b"Server Key"))
-    salt, stored, server = (base64.b64encode(one).decode() for one in (salt, hashlib.sha256(client).digest(), server))
-    create = f"CREATE ROLE counted LOGIN PASSWORD 'SCRAM-SHA-256$1:{salt}${stored}:{server}'"
-    subprocess.run(["psql", "-Xqc", "DROP ROLE IF EXISTS counted", "-c", create], check=True)
-    return {**os.environ, "PGUSER": "counted", "PGPASSWORD": password, "PGSSLMODE": "disable"}
 
 
 def instructions(bench, pool: str, held: int, environment: dict[str, str]) -> float:
