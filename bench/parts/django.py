@@ -8,8 +8,9 @@ TITLE = "Django"
 HOW = """`bench/python/views.py`: a view with one `SELECT 1`, called as a WSGI server would, with all of Django's
 signals but without a network to the browser; server on the same machine, TCP, TLS and SCRAM, as Debian's
 PostgreSQL offers them. Contestants take turns. The connection part is a request less one of a view without a
-database, one thread, processor time of the process. PgBouncer has eight sessions for each mode, and clients log
-in to it with SCRAM, without TLS."""
+database, one thread, processor time of the process. "A list of connections" is Django's engine with a list in
+place of a pool (`bench/python/kept`): no pool in Django takes less. PgBouncer has eight sessions for each mode,
+and clients log in to it with SCRAM, without TLS."""
 
 KEEPING, OPENING, NOTHING = "CONN_MAX_AGE=None", "CONN_MAX_AGE=0", "no database"
 OURS, OURS_OF_8, NATIVE = "dbpool, MAX_CONNS 4", "dbpool, MAX_CONNS 8", "Django's own pool of 4"

@@ -21,6 +21,7 @@ from turns import take_turns
 SECONDS = 0.3
 THREADS = (1, 8)
 KEEPING, NATIVE = "CONN_MAX_AGE=None", "Django's own pool of"
+LIST = "a list of connections"
 NOTHING = "no database"
 OURS = "dbpool.db.backends.postgresql"
 
@@ -41,6 +42,7 @@ def configure(port):
             f"PgBouncer, {mode} mode": database(server={"HOST": "127.0.0.1", "PORT": port, "NAME": mode})
             for mode in ("session", "transaction")
         },
+        LIST: database("kept"),
         "dbpool, MAX_CONNS 4": database(OURS, MAX_CONNS=4),
         "dbpool, MAX_CONNS 8": database(OURS, MAX_CONNS=8),
     }
