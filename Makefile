@@ -14,6 +14,8 @@ DESTDIR ?=
 BUILD ?= build
 # Empty, `thread` or `address`: an instrumented library, linked by the toolchain's clang.
 SANITIZE ?=
+# `dlopen`: a library that is not linked with libpq and looks for it when the first pool wants it, as that of the wheel.
+LIBPQ ?=
 PYTHON ?= python3
 # For test-valgrind, test-tsan and test-asan: the topics of Tests/abi to run; empty = all, which takes half an hour.
 TOPICS ?=
@@ -32,7 +34,7 @@ IMPORTED_HEADERS := $(wildcard include/*.h include/module.modulemap Sources/CPoo
 OBJECTS := $(BUILD)/obj/DBPool.o $(SHIM_SOURCES:Sources/CPoolShims/%.c=$(BUILD)/obj/%.o)
 
 LIBPQ_CFLAGS = $(shell pkg-config --cflags libpq)
-LIBPQ_LIBS = $(shell pkg-config --libs libpq)
+LIBPQ_LIBS = $(if $(filter dlopen,$(LIBPQ)),,$(shell pkg-config --libs libpq))
 SWIFT_TOOLCHAIN = $(dir $(realpath $(shell command -v swiftc)))
 CC_PLAIN := $(if $(filter default,$(origin CC)),cc,$(CC))
 COMPILER = $(if $(SANITIZE),$(SWIFT_TOOLCHAIN)clang,$(CC_PLAIN))
@@ -41,7 +43,8 @@ SANITIZE_FLAG = $(addprefix -sanitize=,$(SANITIZE))
 WARNINGS := -Wall -Wextra -pedantic -Werror
 SHIM_FLAGS = -std=c11 -O2 -g -fPIC -fvisibility=hidden -fstack-protector-strong -ffunction-sections -fdata-sections \
   -ffile-prefix-map="$(CURDIR)"=. -Iinclude -ISources/CPoolShims/include $(LIBPQ_CFLAGS) -D_FORTIFY_SOURCE=2 \
-  $(WARNINGS) $(CPPFLAGS) $(CFLAGS) $(SANITIZE_FLAG:-%=-f%) $(if $(findstring address,$(SANITIZE)),-fsanitize=undefined)
+  $(WARNINGS) $(CPPFLAGS) $(CFLAGS) $(if $(filter dlopen,$(LIBPQ)),-DPOOL_LIBPQ_BY_DLOPEN) \
+  $(SANITIZE_FLAG:-%=-f%) $(if $(findstring address,$(SANITIZE)),-fsanitize=undefined)
 SWIFT_FLAGS = -O -wmo -g -swift-version 6 -parse-as-library -module-name DBPool \
   -enable-experimental-feature Embedded -warnings-as-errors -file-prefix-map "$(CURDIR)=." -Xcc -fPIC \
   -Xcc -ffunction-sections -Iinclude -ISources/CPoolShims/include -ISources/CLibpq $(addprefix -Xcc ,$(LIBPQ_CFLAGS)) \
@@ -88,7 +91,8 @@ $(BUILD)/.writable: FORCE
 
 # Rewritten only when it differs: a source that is gone, or another compiler or flag, rebuilds what depends on it.
 $(BUILD)/obj/recipe: FORCE | $(BUILD)/.writable
-	@printf '%s\n' '$(SWIFT_SOURCES)' '$(SWIFT_FLAGS)' '$(COMPILER) $(SHIM_FLAGS)' '$(LINK_FLAGS)' > $@.$$PPID
+	@printf '%s\n' '$(SWIFT_SOURCES)' '$(SWIFT_FLAGS)' '$(COMPILER) $(SHIM_FLAGS)' \
+	  '$(LINK_FLAGS) $(LIBPQ_LIBS)' > $@.$$PPID
 	@cmp -s $@.$$PPID $@ && rm $@.$$PPID || mv $@.$$PPID $@
 
 $(BUILD)/obj/DBPool.o: $(SWIFT_SOURCES) $(IMPORTED_HEADERS) $(BUILD)/obj/recipe

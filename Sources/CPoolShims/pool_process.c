@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "pool_process.h"
 
+#include "pool_libpq.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <poll.h>
@@ -32,7 +34,7 @@ void pool_tls_prepare(void) {
    * thread that is in the middle of a handshake or of SCRAM; the memory is the system's then. */
   enum { LOAD_CONFIG = 0x40, NO_ATEXIT = 0x80000 };
   int (*init)(uint64_t, const void *);
-  void *symbol = dlsym(RTLD_DEFAULT, "OPENSSL_init_ssl");
+  void *symbol = dlsym(pool_libpq_scope(), "OPENSSL_init_ssl");
   if (symbol == NULL) return;
   *(void **)&init = symbol;
   (void)init(LOAD_CONFIG | NO_ATEXIT, NULL);

@@ -12,6 +12,7 @@ import Synchronization
 enum PoolLife {
   /// The token of a new pool; nil when there is an error, whose message is set.
   static func create(_ conninfo: UnsafePointer<CChar>?, _ given: UnsafePointer<pool_options_t>?) -> OpaquePointer? {
+    guard ProcessLife.findLibpq() == POOL_OK else { return nil }
     var options = Options()
     var parameters: ConnectParameters?
     guard PoolConfiguration.read(conninfo, given, &options, &parameters) == POOL_OK else {

@@ -16,17 +16,45 @@ enum ProcessLife {
     if usesTLS, !process.pointee.isTLSReady.exchange(true, ordering: .acquiringAndReleasing) { pool_tls_prepare() }
     process.pointee.registryLock.lock()
     defer { process.pointee.registryLock.unlock() }
-    if !process.pointee.isPrepared {
-      let error = pool_at_fork({ Fork.prepare() }, { Fork.parent() }, { Fork.child() })
-      guard error == 0 else { return Failure.system(error, "cannot register the handlers for fork") }
-      process.pointee.poller = Poller()
-      process.pointee.null = Descriptor(number: pool_open_null())
-      process.pointee.isPrepared = true
-    }
-    let code = prepareExit(usesTLS: usesTLS)
+    var code = prepareFork()
+    guard code == POOL_OK else { return code }
+    code = prepareExit(usesTLS: usesTLS)
     guard code == POOL_OK else { return code }
     let error = Upkeep.start()
     return error == 0 ? POOL_OK : Failure.system(error, "cannot start the upkeep thread")
+  }
+
+  /// Under the registry's lock.
+  private static func prepareFork() -> Int32 {
+    if process.pointee.isPrepared { return POOL_OK }
+    let error = pool_at_fork({ Fork.prepare() }, { Fork.parent() }, { Fork.child() })
+    guard error == 0 else { return Failure.system(error, "cannot register the handlers for fork") }
+    process.pointee.poller = Poller()
+    process.pointee.null = Descriptor(number: pool_open_null())
+    process.pointee.isPrepared = true
+    return POOL_OK
+  }
+
+  /// Sees to it that libpq is there, for a pool that connects by itself. 0, or a code whose message is set.
+  static func findLibpq() -> Int32 {
+    if pool_libpq_is_complete() { return POOL_OK }
+    process.pointee.registryLock.lock()
+    let code = prepareFork()
+    process.pointee.registryLock.unlock()
+    guard code == POOL_OK else { return code }
+    // A child forked in the middle of this would inherit a loader that has half loaded a library.
+    guard LibpqGate.enter() else { return Failure.set(POOL_ESYSTEM, "libpq cannot be loaded: the process exits") }
+    defer { LibpqGate.leave() }
+    return withUnsafeTemporaryAllocation(of: CChar.self, capacity: Int(POOL_MESSAGE_SIZE)) { why in
+      guard let start = why.baseAddress else { return Failure.set(POOL_EINTERNAL) }
+      return pool_libpq_load(start, why.count)
+        ? POOL_OK
+        : Failure.set(POOL_ESYSTEM) {
+          $0.append("a pool that connects by itself needs libpq, 14 or later, which cannot be used here: ")
+          $0.append(cString: start)
+          $0.append(" (the package is libpq5 in Debian and Ubuntu, libpq in Fedora)")
+        }
+    }
   }
 
   /// Registers our exit handler, which must run before OpenSSL's, so be registered after it: OpenSSL registers its own

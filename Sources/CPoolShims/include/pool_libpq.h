@@ -1,11 +1,17 @@
 /* Every libpq function the library calls, as one table of functions: the one place where libpq is bound, and where
  * a test replaces one. A C constant, so that it is complete before any code runs: nothing is initialised lazily
- * that a forked child could hang on. */
+ * that a forked child could hang on.
+ *
+ * In a library built with POOL_LIBPQ_BY_DLOPEN, which is not linked with libpq, pool_libpq_load() fills it. */
 #ifndef POOL_LIBPQ_H
 #define POOL_LIBPQ_H
 
 #include <libpq-events.h>
 #include <libpq-fe.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#define POOL_LIBPQ_SONAME "libpq.so.5"
 
 /* Read by every pool_put: Swift need not ask whether the function is there. */
 #ifdef __clang__
@@ -62,7 +68,16 @@ struct pool_libpq {
   void (*untrace)(PGconn *);
 };
 
-/* The table in force. Only tests write to it, before they make a pool. */
+bool pool_libpq_is_complete(void);
+
+/* Makes the table complete. False: there is no libpq, or one that is too old, and `why` says what is wrong.
+ * Any thread may call it, also in a forked child; the fork itself must not happen meanwhile, because of the loader. */
+bool pool_libpq_load(char *why, size_t size);
+
+/* Where dlsym() finds what libpq brought along. */
+void *pool_libpq_scope(void);
+
+/* The table in force. Beside pool_libpq_load() only tests write to it, before they make a pool. */
 extern struct pool_libpq pool_libpq_functions;
 
 static inline struct pool_libpq *pool_libpq_table(void) { return &pool_libpq_functions; }
