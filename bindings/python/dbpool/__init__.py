@@ -6,6 +6,7 @@ from ._callbacks import Connection
 from ._lib import library_path, library_version
 from ._stats import PoolStats
 from ._values import Duration
+from ._version import __version__
 from .errors import (
     Canceled,
     ConnectError,
@@ -25,8 +26,6 @@ from .errors import (
 )
 from .loan import Loan
 from .pool import Pool
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Canceled",
@@ -49,6 +48,7 @@ __all__ = [
     "SystemFailure",
     "TooManyWaiting",
     "WouldDeadlock",
+    "__version__",
     "library_path",
     "library_version",
 ]

@@ -1,4 +1,5 @@
-"""The native library: finds it, and declares its functions in the order of dbpool.h. Only this file imports ctypes.
+"""The native library: finds it, and declares its functions in the order of dbpool.h. Only this file and
+_libpq.py import ctypes.
 
 Two views of one library. `_held` keeps Python's global lock during the call and is for what cannot block: the library
 runs callbacks with no lock of its own held, so that a thread inside it never wants Python's lock while it keeps
@@ -8,6 +9,7 @@ others out. `_released` lets the other threads run, for what can block or work f
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from ctypes import (
     CDLL,
@@ -31,10 +33,14 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-from . import errors
+from . import _neighbours, errors
+from ._version import __version__
+
+# Here, not in __init__.py, which a neighbour that was installed later has replaced.
+_neighbours.refuse_in(str(Path(__file__).parents[1]))
 
 SONAME = "libdbpool.so.0"
-HEADER_VERSION = (0, 1)
+HEADER_VERSION = tuple(int(part) for part in __version__.split(".")[:2])
 
 PENDING = -8
 TIMEOUT_DEFAULT = -1
@@ -170,11 +176,38 @@ def _load() -> tuple[PyDLL, CDLL, str]:
         return PyDLL(path), CDLL(path), path
     except OSError as error:
         raise ImportError(
-            f"libdbpool is not to be loaded: {error}. Set DBPOOL_LIBRARY to the path of {SONAME}, or install it."
+            f"libdbpool is not to be loaded: {error}. Set DBPOOL_LIBRARY to the path of {SONAME}, or install it: the "
+            "wheel of libdbpool for this kind of machine has it inside, the Debian package is libdbpool0"
         ) from error
 
 
 _held, _released, library_path = _load()
+
+
+def _fitting_version() -> str:
+    """Of a library that has what this package needs."""
+    try:
+        function = _held["pool_version"]
+    except AttributeError as error:
+        raise ImportError(f"{library_path} is not libdbpool: it has no pool_version") from error
+    function.restype = c_char_p
+    found = text(function())
+    numbers = re.match(r"(\d+)\.(\d+)(\.|$)", found)
+    major, minor = HEADER_VERSION
+    if numbers is None or int(numbers[1]) != major or int(numbers[2]) < minor:
+        raise ImportError(
+            f"{library_path} is libdbpool {found}, which does not fit the Python package, {__version__}: that needs "
+            f"{major}.{minor} or a later {major}.x. Install both in the same version"
+            + (", or unset DBPOOL_LIBRARY" if os.environ.get("DBPOOL_LIBRARY") else "")
+        )
+    return found
+
+
+def text(message: bytes | None) -> str:
+    return (message or b"").decode("utf-8", "replace")
+
+
+library_version = _fitting_version()
 
 
 def _declare(library: CDLL, name: str, restype: Any, argtypes: tuple[Any, ...], errcheck: Any = None) -> Any:
@@ -191,10 +224,6 @@ def _declare(library: CDLL, name: str, restype: Any, argtypes: tuple[Any, ...], 
 
 
 # ------------------------------------------------------------------------------------------------- errors to classes
-
-
-def text(message: bytes | None) -> str:
-    return (message or b"").decode("utf-8", "replace")
 
 
 def failure(code: int | None = None) -> errors.Error:
@@ -295,19 +324,6 @@ def hosted_calls(handle: int, token: type[Token]) -> tuple[Any, Any, Any]:
     return map(get, repeat(argument), repeat(0)), get_wait_of_tokens, partial(_held["pool_put"], argument)
 
 
-def _check_version() -> str:
-    found = text(version())
-    major, minor = (int(part) for part in found.split(".")[:2])
-    wanted_major, wanted_minor = HEADER_VERSION
-    if major != wanted_major or minor < wanted_minor:
-        raise ImportError(
-            f"{library_path} is version {found}: {wanted_major}.{wanted_minor} or a later {wanted_major}.x is needed"
-        )
-    return found
-
-
-library_version = _check_version()
-
 # -------------------------------------------------------------------------------------------- structs and buffers
 
 
@@ -346,6 +362,29 @@ def exit_without_handlers() -> None:
     libc.fflush(None)
     with suppress(AttributeError):  # a C library without on_exit()
         libc.on_exit(cast(libc._exit, c_void_p), None)
+
+
+def libpq() -> CDLL:
+    """The copy of libpq whose connections the library lends. OSError where there is none."""
+    with suppress(AttributeError):
+        if _released["PQlibVersion"]:
+            return _released  # linked with it, and so leads to it
+    return CDLL("libpq.so.5")
+
+
+class _Symbol(Structure):
+    """Dl_info."""
+
+    _fields_ = (("file", c_char_p), ("base", c_void_p), ("name", c_char_p), ("address", c_void_p))
+
+
+def file_of(function: Any) -> str:
+    """Where the code of a function was loaded from."""
+    symbol = _Symbol()
+    dladdr = CDLL(None).dladdr
+    dladdr.argtypes = (c_void_p, POINTER(_Symbol))
+    found = dladdr(cast(function, c_void_p), byref(symbol))
+    return os.fsdecode(symbol.file) if found and symbol.file else "?"
 
 
 def write_text(address: int, content: bytes) -> None:

@@ -39,7 +39,7 @@ def test_constants_are_those_of_the_header():
             assert defined[prefix + name.upper()] == value
     assert defined["PENDING"] == _lib.PENDING
     assert (defined["TIMEOUT_DEFAULT"], defined["TIMEOUT_INFINITE"]) == (_lib.TIMEOUT_DEFAULT, _lib.TIMEOUT_INFINITE)
-    assert (defined["VERSION_MAJOR"], defined["VERSION_MINOR"]) == _lib.HEADER_VERSION
+    assert dbpool.__version__ == ".".join(str(defined[f"VERSION_{part}"]) for part in ("MAJOR", "MINOR", "PATCH"))
     codes = {value for name, value in defined.items() if name.startswith("E") and value < 0}
     assert codes == set(errors.BY_CODE)
 
@@ -85,17 +85,43 @@ def test_the_library_is_the_one_that_was_named():
     assert dbpool.library_path == _lib._candidates()[0]
 
 
+def import_error(**environment):
+    """What `import dbpool` says that fails."""
+    program = "try: import dbpool\nexcept ImportError as error: print(error)"
+    environment["PYTHONPATH"] = str(PACKAGE)
+    return subprocess.run(
+        [sys.executable, "-c", program], check=True, env=environment, capture_output=True, text=True
+    ).stdout
+
+
 @pytest.mark.parametrize(
-    ("library", "mention"), [("/nowhere/x.so", "DBPOOL_LIBRARY"), ("libpq.so.5", "pool_options_init")]
+    ("library", "mention"), [("/nowhere/x.so", "DBPOOL_LIBRARY"), ("libpq.so.5", "not libdbpool: it has no")]
 )
 def test_a_library_that_is_not_ours_is_an_import_error(library, mention):
-    program = "try: import dbpool\nexcept ImportError as error: print(error)"
-    environment = {"DBPOOL_LIBRARY": library, "PYTHONPATH": str(PACKAGE)}
-    run = subprocess.run([sys.executable, "-c", program], check=True, env=environment, capture_output=True, text=True)
-    assert mention in run.stdout
+    assert mention in import_error(DBPOOL_LIBRARY=library)
 
 
-def test_only_lib_imports_ctypes():
+LIBRARY = """
+#include <dbpool.h>
+const char *pool_version(void) { return "%s"; }
+"""
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
+@pytest.mark.parametrize("version", ["0.0.9", "1.1.0", "7", "0.x", ""])
+def test_a_library_whose_version_does_not_fit_is_an_import_error(tmp_path, version):
+    (tmp_path / "other.c").write_text(LIBRARY % version)
+    library = tmp_path / "other.so"
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", "-I", str(PROJECT / "include"), str(tmp_path / "other.c"), "-o", str(library)],
+        check=True,
+    )
+    said = import_error(DBPOOL_LIBRARY=str(library))
+    assert f"{library} is libdbpool {version}, which does not fit the Python package, {dbpool.__version__}" in said
+    assert "0.1 or a later 0.x. Install both in the same version, or unset DBPOOL_LIBRARY" in said
+
+
+def test_only_two_files_import_ctypes():
     for file in (PACKAGE / "dbpool").glob("**/*.py"):
-        if file.name != "_lib.py":
+        if file.name not in ("_lib.py", "_libpq.py"):
             assert not re.search(r"^\s*(import|from) ctypes", file.read_text(), re.MULTILINE), file.name
