@@ -395,6 +395,24 @@ test-forks: all ## Fork in all the ways of programs, under load (LONG=1: 10,000 
 	@.ci/venv $(PYTHON) $(VENV)
 	@$(WITH_POSTGRES) $(RUN_ENVIRONMENT) BUILD='$(BUILD)' Tests/forks/run $(if $(LONG),--long)
 
+.PHONY: wheel
+wheel: ## Build the Python wheel, with a library inside that finds libpq by itself, and the sdist, in build/wheel/dist
+	@.ci/setup build python
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/wheel LIBPQ=dlopen all
+	@.ci/venv $(PYTHON) $(VENV)-wheel .ci/requirements-wheel.txt
+	@PATH="$(abspath $(VENV))-wheel/bin:$$PATH" .ci/wheel $(BUILD)/wheel/lib/$(SONAME) $(BUILD)/wheel/dist
+
+# The C tests to which it makes a difference when libpq is loaded.
+WHEEL_TOPICS := lifecycle fork exit plugin
+
+.PHONY: test-wheel
+test-wheel: wheel ## Install the wheel and the sdist in fresh environments, use them, with libpq and without
+	@.ci/setup build postgres python
+	@.ci/venv $(PYTHON) $(VENV)
+	@BUILD='$(BUILD)/wheel' $(WITH_POSTGRES) Tests/abi/run $(WHEEL_TOPICS)
+	@BUILD='$(abspath $(BUILD))' PYTHON='$(PYTHON)' PATH="$(abspath $(VENV))-wheel/bin:$$PATH" $(WITH_POSTGRES) \
+	  $(VENV)/bin/python -m pytest $(PYTEST_FLAGS) -c Tests/wheel/pytest.ini Tests/wheel
+
 .PHONY: deb
 deb: ## Build the Debian packages in build/deb, and look at them with lintian
 	@.ci/setup build postgres deb

@@ -62,7 +62,7 @@ typedef uint64_t pool_ticket_t;
 #define POOL_EFOREIGN (-10)  /* not a connection of this pool; it was not touched                      */
 #define POOL_EFORKED (-11)   /* borrowed before a fork: it belongs to the parent process               */
 #define POOL_EDEADLOCK (-12) /* called from a callback of the same pool, and would wait for itself     */
-#define POOL_ESYSTEM (-13)   /* the system refused (threads, descriptors): errno is in the message     */
+#define POOL_ESYSTEM (-13)   /* the system refused (threads, descriptors, libpq): see the message      */
 #define POOL_EINTERNAL (-14) /* a broken invariant; the connection concerned was dropped               */
 #define POOL_ECANCELED (-15) /* pool_get_cancel() took the ticket back                                 */
 
