@@ -84,6 +84,34 @@ def test_a_file_that_is_no_libpq_is_told_in_the_words_of_the_loader(environment,
     assert f"{tmp_path}/libpq.so.5: invalid ELF header" in said
 
 
+@pytest.fixture
+def libpq_with(environment, compile_library, system_libpq, tmp_path):
+    """Makes a libpq.so.5 that has more than that of the system, which it needs by its path: its own name is taken."""
+
+    def made(source, *flags):
+        real = compile_library("", tmp_path / "stub.so", f"-Wl,-soname,{system_libpq}")
+        on_top = tmp_path / "first" / "libpq.so.5"
+        compile_library(source, on_top, "-Wl,-soname,libtop.so,--no-as-needed", "-xnone", *map(str, flags), str(real))
+        return {"LD_LIBRARY_PATH": str(on_top.parent)}
+
+    return made
+
+
+OPENSSL = """
+#include <stdio.h>
+int OPENSSL_init_ssl(unsigned long options, const void *settings) {
+  (void)settings;
+  return printf("%#lx\\n", options) > 0;
+}
+"""
+
+
+def test_the_openssl_that_libpq_brought_is_kept_from_ending_itself_at_exit(environment, libpq_with):
+    """It is no symbol of the program's: not found there, it would end itself below threads that are inside."""
+    found = environment.python("-c", "import dbpool; dbpool.Pool('sslmode=require').close()", **libpq_with(OPENSSL))
+    assert found.succeeded() == "0x80040\n"  # LOAD_CONFIG, NO_ATEXIT
+
+
 # What a child inherits in the middle of this has been loaded, and never gets its turn to initialise itself.
 SLOW = """
 #include <fcntl.h>
@@ -101,12 +129,8 @@ int PQlibVersion(void) { return version; }
 """
 
 
-def test_a_child_forked_while_libpq_is_loaded_gets_its_pool(environment, compile_library, system_libpq, tmp_path):
+def test_a_child_forked_while_libpq_is_loaded_gets_its_pool(environment, compile_library, libpq_with, tmp_path):
     begun, slow = tmp_path / "begun", tmp_path / "libslow.so"
     compile_library(SLOW, slow, f"-Wl,-soname,{slow}", f'-DBEGUN="{begun}"')
-    # Needed by its path, not by its name, which is that of the one on top.
-    real = compile_library("", tmp_path / "stub.so", f"-Wl,-soname,{system_libpq}")
-    on_top = tmp_path / "first" / "libpq.so.5"
-    compile_library(ON_TOP, on_top, "-Wl,-soname,libtop.so,--no-as-needed", "-xnone", str(slow), str(real))
-    forked = environment.python(HERE / "forking.py", begun, LD_LIBRARY_PATH=str(on_top.parent))
+    forked = environment.python(HERE / "forking.py", begun, **libpq_with(ON_TOP, slow))
     assert forked.succeeded() == "15.0\n"
