@@ -34,7 +34,8 @@ IMPORTED_HEADERS := $(wildcard include/*.h include/module.modulemap Sources/CPoo
 OBJECTS := $(BUILD)/obj/DBPool.o $(SHIM_SOURCES:Sources/CPoolShims/%.c=$(BUILD)/obj/%.o)
 
 LIBPQ_CFLAGS = $(shell pkg-config --cflags libpq)
-LIBPQ_LIBS = $(if $(filter dlopen,$(LIBPQ)),,$(shell pkg-config --libs libpq))
+BINDING := $(if $(filter dlopen,$(LIBPQ)),-DPOOL_LIBPQ_BY_DLOPEN)
+LIBPQ_LIBS = $(if $(BINDING),,$(shell pkg-config --libs libpq))
 SWIFT_TOOLCHAIN = $(dir $(realpath $(shell command -v swiftc)))
 CC_PLAIN := $(if $(filter default,$(origin CC)),cc,$(CC))
 COMPILER = $(if $(SANITIZE),$(SWIFT_TOOLCHAIN)clang,$(CC_PLAIN))
@@ -43,11 +44,11 @@ SANITIZE_FLAG = $(addprefix -sanitize=,$(SANITIZE))
 WARNINGS := -Wall -Wextra -pedantic -Werror
 SHIM_FLAGS = -std=c11 -O2 -g -fPIC -fvisibility=hidden -fstack-protector-strong -ffunction-sections -fdata-sections \
   -ffile-prefix-map="$(CURDIR)"=. -Iinclude -ISources/CPoolShims/include $(LIBPQ_CFLAGS) -D_FORTIFY_SOURCE=2 \
-  $(WARNINGS) $(CPPFLAGS) $(CFLAGS) $(if $(filter dlopen,$(LIBPQ)),-DPOOL_LIBPQ_BY_DLOPEN) \
-  $(SANITIZE_FLAG:-%=-f%) $(if $(findstring address,$(SANITIZE)),-fsanitize=undefined)
+  $(WARNINGS) $(CPPFLAGS) $(CFLAGS) $(BINDING) $(SANITIZE_FLAG:-%=-f%) $(if $(findstring address,$(SANITIZE)),-fsanitize=undefined)
 SWIFT_FLAGS = -O -wmo -g -swift-version 6 -parse-as-library -module-name DBPool \
   -enable-experimental-feature Embedded -warnings-as-errors -file-prefix-map "$(CURDIR)=." -Xcc -fPIC \
-  -Xcc -ffunction-sections -Iinclude -ISources/CPoolShims/include -ISources/CLibpq $(addprefix -Xcc ,$(LIBPQ_CFLAGS)) \
+  -Xcc -ffunction-sections -Iinclude -ISources/CPoolShims/include -ISources/CLibpq \
+  $(addprefix -Xcc ,$(LIBPQ_CFLAGS) $(BINDING)) \
   -module-cache-path $(BUILD)/obj/modules -Xfrontend -no-clang-module-breadcrumbs $(SANITIZE_FLAG)
 # A sanitizer's own functions come from the program that loads the library.
 LINK_FLAGS = -shared -Wl,-soname,$(SONAME) -Wl,--version-script=$(BUILD)/obj/dbpool.map -Wl,--gc-sections -Wl,--as-needed \

@@ -44,7 +44,6 @@
 #define FUNCTION(member, name) .member = name,
 struct pool_libpq pool_libpq_functions = {FUNCTIONS};
 
-bool pool_libpq_is_complete(void) { return true; }
 bool pool_libpq_load(char *why, size_t size) { return (void)why, (void)size, true; }
 void *pool_libpq_scope(void) { return NULL; } /* RTLD_DEFAULT */
 

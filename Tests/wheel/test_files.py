@@ -45,14 +45,15 @@ def test_the_wheel_has_all_sources_the_library_and_nothing_else():
     with zipfile.ZipFile(WHEEL) as archive:
         names = set(archive.namelist())
     info = f"libdbpool-{VERSION}.dist-info"
-    described = {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "licenses/LICENSE", "licenses/NOTICE")}
+    licences = ("licenses/LICENSE", "licenses/LICENSE.swift")
+    described = {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", *licences)}
     assert names == SOURCES | described | {"dbpool/libdbpool.so.0"}
 
 
 def test_the_sdist_is_pure_python():
     with tarfile.open(SDIST) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    others = {"LICENSE", "NOTICE", "README.md", "PKG-INFO", "hatch_build.py", "pyproject.toml", ".gitignore"}
+    others = {"LICENSE", "LICENSE.swift", "README.md", "PKG-INFO", "hatch_build.py", "pyproject.toml", ".gitignore"}
     assert names == SOURCES | others
 
 
@@ -73,7 +74,7 @@ def test_the_metadata_are_complete():
     assert (described["Name"], described["Version"]) == ("libdbpool", VERSION)
     assert described["Requires-Python"] == ">=3.9"
     assert described["License-Expression"] == "BSD-3-Clause"
-    assert described.get_all("License-File") == ["LICENSE", "NOTICE"]
+    assert described.get_all("License-File") == ["LICENSE", "LICENSE.swift"]
     assert described.get_all("Provides-Extra") == ["django", "psycopg", "psycopg2", "sqlalchemy"]
     assert all("extra ==" in needed for needed in described.get_all("Requires-Dist"))
     assert described["Summary"]

@@ -68,7 +68,12 @@ struct pool_libpq {
   void (*untrace)(PGconn *);
 };
 
+#ifdef POOL_LIBPQ_BY_DLOPEN
 bool pool_libpq_is_complete(void);
+#else
+/* Known to the compiler, which leaves out what makes it complete. */
+static inline bool pool_libpq_is_complete(void) { return true; }
+#endif
 
 /* Makes the table complete. False: there is no libpq, or one that is too old, and `why` says what is wrong.
  * Any thread may call it, also in a forked child; the fork itself must not happen meanwhile, because of the loader. */
