@@ -60,7 +60,7 @@ private func getIdle(_ pool: OpaquePointer?, _ timeout: Int32, _ record: RecordP
   let session = Session.of(slot)
   let handle = session.pointee.handle
   session.pointee.lent.store(handle, ordering: .relaxed)
-  session.prepareLoan()
+  if !record.pointee.isHosted { session.prepareLoan() }
   record.pointee.lock.unlock()
   return UnsafeMutableRawPointer(bitPattern: handle)
 }
@@ -85,8 +85,17 @@ private func getSlowly(_ pool: OpaquePointer?, _ timeout: Int32) -> UnsafeMutabl
 @_cdecl("pool_put")
 public func poolPut(_ pool: OpaquePointer?, _ connection: UnsafeMutableRawPointer?) -> Int32 {
   guard let connection, let record = Registry.record(pool) else { return putSlowly(pool, connection) }
-  let address = UInt(bitPattern: connection)
-  guard let session = ConnectionTable.takeFirst(record, address) ?? ConnectionTable.takeFurther(record, address) else {
+  guard let session = ConnectionTable.takeFirst(record, UInt(bitPattern: connection)) else {
+    return putElse(pool, connection, record)
+  }
+  return Returning.putTaken(record, session, connection)
+}
+
+/// A token of a hosted pool, or a connection that is not the first in its bucket, or not lent.
+@inline(never)
+private func putElse(_ pool: OpaquePointer?, _ connection: UnsafeMutableRawPointer, _ record: RecordPointer) -> Int32 {
+  if record.pointee.isHosted { return Hosting.put(record, HostedToken(connection)) }
+  guard let session = ConnectionTable.takeFurther(record, UInt(bitPattern: connection)) else {
     return putSlowly(pool, connection)
   }
   return Returning.putTaken(record, session, connection)
