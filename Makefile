@@ -214,6 +214,11 @@ test-core: ## Simulate the state machine with random events
 test-mutants: ## Plant faults in the state machine, one at a time: the simulation must catch each
 	@Tests/mutants/run
 
+.PHONY: test-model
+test-model: ## Check a model of the hand-over in every state with spin; planted faults must be found
+	@.ci/setup build model
+	@Tests/model/run
+
 .PHONY: test-abi
 test-abi: all ## Test the library from C programs
 	@$(WITH_POSTGRES) $(RUN_ENVIRONMENT) Tests/abi/run
