@@ -18,6 +18,7 @@ enum Happening {
   case cancels(waiter: Int)
   case looked(waiter: Int)
   case putsBack(slot: Int, loan: Int)
+  case pushes(slot: Int, loan: Int)
   case rechecks(slot: Int, loan: Int)
   case hostEnds(Int)
   case confirms(slot: Int, session: Int)

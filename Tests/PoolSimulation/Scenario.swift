@@ -19,6 +19,8 @@ struct Scenario {
   /// To connect takes long.
   var isSlow: Bool
   var events: Int
+  /// Gets and puts go past the core where they may.
+  var usesStack = false
 
   init(random: inout Random) {
     settings.maxSize = random.chance(permille: 60) ? 40 : 1 + random.below(6)
@@ -44,11 +46,28 @@ struct Scenario {
     usesTickets = random.chance(permille: 700)
     isSlow = random.chance(permille: 200)
     events = 300 + random.below(6000)
-    if random.chance(permille: 400) { beHosted(&random) }
+    if random.chance(permille: 400) {
+      beHosted(&random)
+    } else if random.chance(permille: 500) {
+      useStack(&random)
+    }
   }
 }
 
 extension Scenario {
+  /// The options with which the runtime has the stack, though not only the resets; and not often more callers than
+  /// connections, which shut it.
+  private mutating func useStack(_ random: inout Random) {
+    usesStack = true
+    settings.check = random.pick([.none, .watch])
+    settings.queueMode = .lifo
+    settings.samplesUse = true
+    settings.maxSize = 2 + random.below(12)
+    settings.minSize = random.below(settings.maxSize + 1)
+    maxWaiters = random.pick([0, 1, 2, 6])
+    hold = random.pick([us(100), ms(2), ms(30)])
+  }
+
   private mutating func beHosted(_ random: inout Random) {
     settings.isHosted = true
     settings.hasWorkers = random.chance(permille: 350)

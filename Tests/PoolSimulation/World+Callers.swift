@@ -6,7 +6,9 @@
 extension World {
   func getTry() {
     trace.note(now, "get: try")
-    if let slot = core.tryAcquire(now: coarseNow, isTry: true) {
+    if let slot = pop() {
+      lentAtOnce(slot, isTry: true, isFromStack: true)
+    } else if let slot = state.tryAcquire(now: coarseNow, isTry: true) {
       lentAtOnce(slot, isTry: true)
     } else if let slot = core.tryAcquireFresh(now: now) {
       lentAtOnce(slot, isTry: true)
@@ -34,7 +36,11 @@ extension World {
 
   func get(isDetached: Bool, isTry: Bool = false, deadline: Instant) {
     trace.note(now, isDetached ? "get: ticket" : "get: wait")
-    if !isDetached, let slot = core.tryAcquire(now: coarseNow) {
+    if !isDetached, let slot = pop() {
+      lentAtOnce(slot, isTry: false, isFromStack: true)
+      return settleBooks()
+    }
+    if !isDetached, let slot = state.tryAcquire(now: coarseNow) {
       lentAtOnce(slot, isTry: false)
       return settleBooks()
     }
@@ -62,16 +68,17 @@ extension World {
     if case .waiting = answer { checkFreshGranted("when it joined the queue") }
   }
 
-  private func lentAtOnce(_ slot: SlotPointer, isTry: Bool) {
+  private func lentAtOnce(_ slot: SlotPointer, isTry: Bool, isFromStack: Bool = false) {
     // The order rule: a caller that has not parked may pass a waiter of less than 100 us, never an older one.
     if let first = line.first, let waiter = waiters[first], waiter.queuedAt < now - us(100) {
       fail("a caller overtook a waiter of \((now - waiter.queuedAt) / 1000) us")
     }
     checkGrant(index(slot), isTry: isTry)
-    takesOver(index(slot))
+    takesOver(index(slot), isFromStack: isFromStack)
   }
 
-  func takesOver(_ slot: Int) {
+  func takesOver(_ slot: Int, isFromStack: Bool = false) {
+    if !isFromStack { classify(slot) }
     if freshAttempt[slot] != nil { return opensAsHost(slot) }
     let loan = newID()
     place[slot] = .caller(loan)
@@ -399,10 +406,15 @@ extension World {
     settleBooks()
   }
 
-  func putBack(_ slot: Int, loan: Int) {
+  func putBack(_ slot: Int, loan: Int, isLate: Bool = false) {
     guard place[slot] == .caller(loan) else { return }
     if isHosted { return putBackHosted(slot) }
-    let condition = putCondition(slot)
+    let condition = isLate ? .idle : putCondition(slot)
+    if condition == .idle, !isLate, !word.isShut, !isApart[slot], !isCalm, random.chance(permille: 300) {
+      // What happens before the push is not seen by it.
+      if random.chance(permille: 3 * scenario.faults) { kill(slot) }
+      return agenda.enter(.pushes(slot: slot, loan: loan), at: now + random.span(0, ms(5)))
+    }
     trace.note(now, "put", slot, Int(condition.rawValue))
     place[slot] = .pool
     tally.puts += 1
@@ -415,6 +427,7 @@ extension World {
       tally.discarded += 1
       if condition == .broken, sessions[slot]?.isKnownLost == true { health.suspect() }
     }
+    if condition == .idle, push(slot, isLate: isLate) { return settleBooks() }
     let stays = mayStay(slot) && condition == .idle && !(sessions[slot]?.isDirty ?? true)
     core.release(slots + slot, condition, now: coarseNow)
     if stays, slots[slot].state == .closing { fail("a good connection is closed") }

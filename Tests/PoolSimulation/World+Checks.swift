@@ -15,6 +15,7 @@ extension World {
   func settleBooks() {
     hearDecisions()
     if isHosted { hearOffers() }
+    openStack()
     checkBooks()
     checkTickets()
     checkDuties(since: now)
@@ -27,7 +28,7 @@ extension World {
     defer { justCollected = nil }
     noticeRevoked()
     var rounds = 0
-    while let ticket = core.takeDecided() {
+    while let ticket = state.takeDecided() {
       decided(ticket)
       rounds += 1
       if rounds > World.ticketLimit { return fail("the list of decided tickets has no end") }
@@ -113,7 +114,7 @@ extension World {
   }
 
   private func checkBooks() {
-    let gauges = core.gauges
+    let gauges = state.gauges
     var (total, idle, lent, opening, background, closing, live) = (0, 0, 0, 0, 0, 0, 0)
     for slot in 0..<slotCount {
       let state = slots[slot].state
@@ -143,11 +144,12 @@ extension World {
     ceiling = Swift.max(maxSize, Swift.min(ceiling, total))
     if total > ceiling { fail("\(total) sessions, \(ceiling) allowed") }
     if (isDrained || isClosed) && idle > 0 { fail("a drained or closed pool keeps connections") }
-    if core.hasMinimum != (live >= minSize) { fail("hasMinimum is wrong") }
-    if core.isEmpty != (live == 0) || core.isOpening != (opening > 0) { fail("isEmpty or isOpening is wrong") }
+    if state.hasMinimum != (live >= minSize) { fail("hasMinimum is wrong") }
+    if state.isEmpty != (live == 0) || state.isOpening != (opening > 0) { fail("isEmpty or isOpening is wrong") }
     if isHosted { checkHostedBooks() }
     checkCounters(lent)
     checkNobodyWaitsInVain(idle)
+    checkStack()
   }
 
   private func agrees(_ slot: Int, _ state: SlotState) -> Bool {
@@ -155,7 +157,7 @@ extension World {
     case .empty: state == .empty
     case .attempt: state == .opening
     case .ticket where freshAttempt[slot] != nil: state == .opening
-    case .ticket, .caller: state == .leased
+    case .ticket, .caller, .stack: state == .leased
     case .resetting: state == .resetting
     case .checking: state == .checking
     case .closing: state == .closing
@@ -165,10 +167,11 @@ extension World {
   }
 
   private func checkCounters(_ lent: Int) {
-    let counters = core.counters
+    let counters = state.counters
     if counters.internalErrors != 0 { fail("the core met a broken invariant") }
     // Those that were taken back before anybody saw them count too.
-    if counters.gets < UInt64(tally.puts + lent) || counters.gets < tally.gets { fail("gets went back") }
+    let isShort = counters.gets + stackGets < UInt64(tally.puts + lent - onStack)
+    if isShort || counters.gets < tally.gets { fail("gets went back") }
     tally.gets = counters.gets
     compare("waits", counters.waits, tally.waits)
     // A ticket that is granted and taken back in the same round of upkeep counts as the one or the other.
@@ -179,7 +182,7 @@ extension World {
     compare("discarded", counters.discarded, tally.discarded)
     compare("reset failures", counters.resetFailures, tally.resetFailures)
     compare("check failures", counters.checkFailures, tally.checkFailures)
-    if core.hasConnectFailure != health.hasFailed { fail("hasConnectFailure is wrong") }
+    if state.hasConnectFailure != health.hasFailed { fail("hasConnectFailure is wrong") }
   }
 
   private func compare(_ what: String, _ counted: UInt64, _ expected: Int) {
@@ -223,7 +226,7 @@ extension World {
 
   /// `before`: since when nothing has happened but that time passed.
   func checkDuties(since before: Instant) {
-    let gauges = core.gauges
+    let gauges = state.gauges
     let open = gauges.total - gauges.closing
     watch(&duties.openFor, Swift.max(before, openIsDue), "nobody opens though there is room and need")
     let surplus = gauges.idle > 0 && open > maxSize ? before : .never
@@ -239,7 +242,7 @@ extension World {
   /// From when on an attempt to connect should begin.
   private var openIsDue: Instant {
     if isHosted { return wantsFresh && hasRoomForFresh ? health.latest : .never }
-    let gauges = core.gauges
+    let gauges = state.gauges
     let mayOpen =
       !isClosed && !isDrained && gauges.total < maxSize && stuck + unreached < unreachedLimit && active == 0
     guard mayOpen else { return .never }
@@ -254,7 +257,7 @@ extension World {
 
   private var closeIsDue: Instant {
     let limit = scenario.settings.idleTimeout
-    let live = core.gauges.idle + core.gauges.inUse + backgrounds.count
+    let live = state.gauges.idle + state.gauges.inUse + backgrounds.count
     guard limit != .never, live > minSize else { return .never }
     // The order of the idle ones is as exact as the times that put is given.
     let slack = scenario.isCoarse ? ms(100) : 0
@@ -291,7 +294,7 @@ extension World {
   }
 
   private var hasRoom: Bool {
-    !isClosed && !isDrained && core.gauges.total < maxSize && active < Swift.min(health.window, concurrency)
+    !isClosed && !isDrained && state.gauges.total < maxSize && active < Swift.min(health.window, concurrency)
       && unreached + stuck < unreachedLimit && now >= health.latest
   }
 

@@ -33,12 +33,12 @@ extension World {
     if isHosted, random.chance(permille: 500) { serverRestarts() }
     if isPaused { resume() }
     let isWhole = { [self] in
-      line.isEmpty && stuck == 0 && core.gauges.inUse == 0 && (opensOnGrant ? active == 0 : keepsMinimum)
+      line.isEmpty && stuck == 0 && inUse == 0 && (opensOnGrant ? active == 0 : keepsMinimum)
     }
     settle(within: ms(90_000), "the pool does not become whole again", until: isWhole)
   }
 
-  private var keepsMinimum: Bool { core.hasMinimum || !canKeepMinimum }
+  private var keepsMinimum: Bool { state.hasMinimum || !canKeepMinimum }
 
   /// Connections can be opened faster than they expire.
   private var canKeepMinimum: Bool {
@@ -59,7 +59,7 @@ extension World {
         settle(within: ms(30_000), "a waiter is not served") { [self] in line.isEmpty }
       }
     }
-    let isServed = { [self] in line.isEmpty && core.gauges.inUse == maxSize }
+    let isServed = { [self] in line.isEmpty && inUse == maxSize }
     settle(within: ms(90_000), "the pool does not lend \(maxSize) connections", until: isServed)
     isHolding = false
     for slot in 0..<slotCount where violation == nil {
@@ -74,12 +74,12 @@ extension World {
     if violation == nil { shut() }
     if isHosted { collectorComes() }
     settle(within: ms(200_000), "a closed pool does not end") { [self] in
-      core.isFinished && waiters.isEmpty && sessions.allSatisfy { $0 == nil }
+      state.isFinished && waiters.isEmpty && sessions.allSatisfy { $0 == nil }
     }
     guard violation == nil else { return }
     if attempts.values.contains(where: { !$0.isGivenUp }) { fail("finished with attempts under way") }
     if (0..<ticketCount).contains(where: { tickets[$0].state != .free }) { fail("a ticket was lost") }
-    if core.gauges.inUse != 0 { fail("a loan was lost") }
-    if core.needsUpkeep(now: now) || core.nextDeadline(now: now) != .never { fail("a finished pool asks for upkeep") }
+    if inUse != 0 { fail("a loan was lost") }
+    if state.needsUpkeep(now: now) || state.nextDeadline(now: now) != .never { fail("a finished pool asks for upkeep") }
   }
 }

@@ -7,7 +7,10 @@ extension World {
   func surprise() {
     if random.chance(permille: server == .well ? scenario.faults / 10 : 15) { changeServer() }
     if isHosted { hostSurprises() }
-    switch random.below(1000) {
+    let roll = random.below(1000)
+    // A get looks at the stack first.
+    if roll >= 750 { comeIn() }
+    switch roll {
     case ..<150: getTry()
     case ..<500: if line.count < scenario.maxWaiters { get(isDetached: false) }
     case ..<750: if line.count < scenario.maxWaiters { get(isDetached: scenario.usesTickets) }
@@ -58,6 +61,7 @@ extension World {
     sessions[slot]?.isKnownLost = true
     if slots[slot].state == .idle { health.suspect() }
     core.lost(slots + slot, now: now)
+    if slots[slot].state == .leased { isApart[slot] = true }
     settleBooks()
   }
 
@@ -99,6 +103,7 @@ extension World {
     epoch += 1
     health = ExpectedHealth()
     core.reconnect(now: now)
+    for slot in 0..<slotCount { isApart[slot] = true }
     settleBooks()
   }
 

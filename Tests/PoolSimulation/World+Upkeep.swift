@@ -7,11 +7,12 @@ extension World {
   /// The upkeep thread is woken as the core asks for it, and comes late.
   func rearm() {
     var due = Instant.never
-    if core.needsUpkeep(now: now) {
+    if state.needsUpkeep(now: now) {
       due = now
-    } else if core.needsTime {
-      due = Swift.max(now, core.nextDeadline(now: now))
+    } else if state.needsTime {
+      due = Swift.max(now, state.nextDeadline(now: now))
     }
+    if scenario.usesStack, state.needsTime { due = Swift.min(due, Swift.max(now, lastUpkeep.after(Self.tick))) }
     if due == .never {
       upkeepTurn += 1
       (upkeepAt, upkeepDue) = (.never, .never)
@@ -83,6 +84,7 @@ extension World {
     trace.note(now, "outlived", slot)
     if slots[slot].state != .leased || !slots[slot].isCondemned { fail("slot \(slot) outlived nothing") }
     sessions[slot]?.isToldOutlived = true
+    isApart[slot] = true
   }
 
   private func opens(_ slot: Int) {

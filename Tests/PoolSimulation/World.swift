@@ -9,6 +9,8 @@ enum Place: Equatable {
   case attempt(Int)
   /// The pool's own: idle, waiting for the upkeep thread, or left to be collected.
   case pool
+  /// Idle, and the core takes it for lent.
+  case stack
   case ticket(Int)
   case caller(Int)
   case resetting
@@ -101,7 +103,8 @@ final class World {
 
   let scenario: Scenario
   var random: Random
-  var core: PoolCore
+  /// The core without its lock.
+  var state: PoolCore
   var now: Instant = ms(1000)
   var agenda = Agenda()
   var trace = Trace()
@@ -116,6 +119,7 @@ final class World {
   let tickets = UnsafeMutablePointer<Ticket>.allocate(capacity: World.ticketLimit)
   let expiryBuffer = UnsafeMutablePointer<SlotPointer>.allocate(capacity: World.slotLimit)
   let deadlineBuffer = UnsafeMutablePointer<TicketPointer>.allocate(capacity: World.ticketLimit)
+  var word = IdleStackWord.shut
   var slotCount = 0
   var ticketCount = 0
 
@@ -132,6 +136,9 @@ final class World {
   var backgroundTurn: [Int] = []
   var backgroundSince: [Instant?] = []
   var closingSince: [Instant] = []
+  /// What must not lie on the idle stack.
+  var isApart: [Bool] = []
+  var stackGets: UInt64 = 0
   /// Hosted: the attempt for which the slot is granted as fresh, begun or not.
   var freshAttempt: [Int?] = []
   /// Hosted: the last session whose object the host closed to open another one.
@@ -169,14 +176,14 @@ final class World {
   init(seed: UInt64) {
     random = Random(seed: seed)
     scenario = Scenario(random: &random)
-    core = PoolCore(settings: scenario.settings)
+    state = PoolCore(settings: scenario.settings)
     minSize = scenario.settings.minSize
     maxSize = scenario.settings.maxSize
     ceiling = maxSize
     tickets.initialize(repeating: Ticket(), count: World.ticketLimit)
     slots.initialize(repeating: Slot(), count: World.slotLimit)
-    _ = core.adoptExpiries(expiryBuffer, capacity: World.slotLimit)
-    _ = core.adoptDeadlines(deadlineBuffer, capacity: World.ticketLimit)
+    _ = state.adoptExpiries(expiryBuffer, capacity: World.slotLimit)
+    _ = state.adoptDeadlines(deadlineBuffer, capacity: World.ticketLimit)
     addSlots(upTo: maxSize)
     addTickets(random.below(3))
   }
@@ -197,6 +204,7 @@ final class World {
       backgroundTurn.append(0)
       backgroundSince.append(nil)
       closingSince.append(0)
+      isApart.append(false)
       freshAttempt.append(nil)
       predecessor.append(nil)
     }
@@ -207,6 +215,18 @@ final class World {
       core.add(ticket: tickets + ticketCount)
       ticketCount += 1
       waiterOfTicket.append(-1)
+    }
+  }
+
+  /// The core for whoever takes the lock: it knows all that is idle.
+  var core: PoolCore {
+    _read {
+      recall()
+      yield state
+    }
+    _modify {
+      recall()
+      yield &state
     }
   }
 
@@ -229,6 +249,9 @@ final class World {
   /// One event: what is due next, or something that a caller or a fault does before that.
   func step() {
     events += 1
+    if word.top != 0, random.chance(permille: 300) {
+      return random.chance(permille: 500) ? getTry() : get(isDetached: false)
+    }
     let next = now.after(random.span(0, 2 * scenario.pace))
     if agenda.nextTime <= next {
       happenNext()
@@ -244,10 +267,17 @@ final class World {
     checkDuties(since: before)
   }
 
+  private func isPut(_ what: Happening) -> Bool {
+    if case .putsBack = what { return true }
+    if case .pushes = what { return true }
+    return false
+  }
+
   func happenNext() {
     let time = agenda.nextTime
     guard let what = agenda.popFirst() else { return }
     timePasses(to: time)
+    if !isPut(what) { comeIn() }
     switch what {
     case .upkeep(let turn): if turn == upkeepTurn { runUpkeep() }
     case .attemptStarts(let id): attemptStarts(id)
@@ -262,6 +292,7 @@ final class World {
     case .cancels(let id): cancels(id)
     case .looked(let id): looked(id)
     case .putsBack(let slot, let loan): putBack(slot, loan: loan)
+    case .pushes(let slot, let loan): putBack(slot, loan: loan, isLate: true)
     case .rechecks(let slot, let loan): recheck(slot, loan: loan)
     case .hostEnds(let id): hostEnds(id)
     case .confirms(let slot, let session): confirms(slot, session: session)
