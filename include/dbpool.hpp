@@ -328,10 +328,16 @@ class ticket {
   /* Waits up to `time`, by default only looks. A loan, which ends the ticket, or nothing: not decided yet. Throws as
    * pool::get(); that ends the ticket too. */
   std::optional<loan> wait(milliseconds time = milliseconds(0)) {
-    void *conn = pool_get_wait(pool_, number_, detail::count(time));
-    if (conn == nullptr && pool_errcode() == POOL_PENDING) return std::nullopt;
-    number_ = 0;
-    return loan(pool_, detail::checked(conn));
+    try {
+      void *conn = pool_get_wait(pool_, number_, detail::count(time));
+      if (conn == nullptr && pool_errcode() == POOL_PENDING) return std::nullopt;
+      loan result(pool_, detail::checked(conn));
+      number_ = 0;
+      return result;
+    } catch (...) {
+      cancel(); /* also where the call itself was wrong and the place is still there */
+      throw;
+    }
   }
 
   /* Leaves the queue. A connection granted meanwhile goes to the next. */

@@ -204,7 +204,8 @@ int pool_get_start(pool_t *pool, int timeout_ms, pool_ticket_t *ticket);
 
 /* Waits up to `wait_ms` (0 = look; POOL_TIMEOUT_DEFAULT or POOL_TIMEOUT_INFINITE = until the ticket's deadline).
  * The connection, or NULL: POOL_PENDING when `wait_ms` is over or a signal handler ran and the ticket is still good;
- * any other code ends the ticket (as pool_get; POOL_ECANCELED; POOL_EINVAL: no such ticket). What was granted before
+ * any other code ends the ticket (as pool_get; POOL_ECANCELED; POOL_EINVAL: no such ticket), but for a call that is wrong
+ * by itself and changes nothing: POOL_EINVAL for another negative `wait_ms`, POOL_EDEADLOCK. What was granted before
  * pool_close() is still given. */
 void *pool_get_wait(pool_t *pool, pool_ticket_t ticket, int wait_ms);
 

@@ -152,6 +152,19 @@ TEST(a_ticket_that_ends_with_an_error_has_ended) {
   CHECK(!ticket);
 }
 
+TEST(a_wait_that_is_refused_leaves_the_queue) { /* it kept its place, with no deadline and nobody to collect it */
+  const dbpool::pool pool("", sized(1));
+  dbpool::loan held = pool.get();
+  for (const milliseconds wrong : {milliseconds(-3), milliseconds(std::chrono::hours(24 * 25))}) {
+    dbpool::ticket ticket = pool.start(dbpool::infinite);
+    CHECK_THROWS(dbpool::invalid_argument, ticket.wait(wrong));
+    CHECK(!ticket);
+    CHECK_INT(pool.stats().waiting, ==, 0);
+  }
+  held.put();
+  CHECK(pool.try_get().has_value());
+}
+
 TEST(a_ticket_leaves_the_queue_when_it_goes) {
   const dbpool::pool pool("", sized(1));
   dbpool::loan held = pool.get();
