@@ -118,6 +118,12 @@ inline int count(milliseconds time) {
   return static_cast<int>(time.count());
 }
 
+/* A string that C reads to its end and no less: a NUL byte would cut it there. */
+inline const std::string &whole(const std::string &text, const char *name) {
+  if (text.find('\0') != std::string::npos) throw invalid_argument(std::string("the ") + name + " has a NUL byte in it");
+  return text;
+}
+
 inline constexpr pool_options_t defaults = POOL_OPTIONS_INIT;
 
 }  // namespace detail
@@ -219,6 +225,7 @@ inline int call_configure(void *context, void *conn) noexcept {
 inline int call_conninfo_provider(void *context, char *buffer, std::size_t size) noexcept {
   return of(context).attempt("conninfo_provider", [&] {
     const std::string conninfo = of(context).conninfo_provider();
+    whole(conninfo, "conninfo");
     if (conninfo.size() >= size) throw std::length_error("the conninfo is too long");
     std::memcpy(buffer, conninfo.c_str(), conninfo.size() + 1);
   });
@@ -229,8 +236,8 @@ inline void free_callbacks(void *context) noexcept { delete static_cast<callback
 /* The options of the C interface; the strings stay those of `given`, `context` is the caller's until a pool is made. */
 inline pool_options_t native(const options &given, callbacks *context) {
   pool_options_t result = defaults;
-  result.name = given.name.empty() ? nullptr : given.name.c_str();
-  result.reset_query = given.reset_query.empty() ? nullptr : given.reset_query.c_str();
+  result.name = given.name.empty() ? nullptr : whole(given.name, "name").c_str();
+  result.reset_query = given.reset_query.empty() ? nullptr : whole(given.reset_query, "reset_query").c_str();
   result.log = given.log ? call_log : nullptr;
   result.configure = given.configure ? call_configure : nullptr;
   result.conninfo_provider = given.conninfo_provider ? call_conninfo_provider : nullptr;
@@ -365,11 +372,10 @@ class pool {
  public:
   /* pool_create(): checks everything, waits for no server. Throws invalid_argument, out_of_memory, system_failure. */
   explicit pool(const std::string &conninfo = {}, const options &given = {}) {
-    if (conninfo.find('\0') != std::string::npos) throw invalid_argument("the conninfo has a NUL byte in it");
     auto context = std::make_unique<detail::callbacks>();
     *context = {given.log, given.configure, given.conninfo_provider};
     const pool_options_t native = detail::native(given, context.get());
-    pool_ = detail::checked(pool_create(conninfo.c_str(), &native));
+    pool_ = detail::checked(pool_create(detail::whole(conninfo, "conninfo").c_str(), &native));
     context.release(); /* the pool's, until context_free */
   }
   pool(pool &&other) noexcept : pool_(std::exchange(other.pool_, nullptr)) {}

@@ -323,7 +323,7 @@ int pool_collect(pool_t *pool, void **tokens, int n, int timeout_ms);
 
 /* Gauges are counts of now, counters grow from pool_create() (in a child: from its first use after the fork).
  * Times are microseconds. Every member is 64 bits wide. */
-typedef struct pool_stats {
+typedef struct pool_statistics {
   size_t size; /* sizeof(pool_stats_t) of the caller, set before the call */
   /* gauges */
   int64_t min_size;

@@ -52,6 +52,17 @@ TEST(a_duration_that_is_too_long_is_refused) {
   CHECK_THROWS(dbpool::invalid_argument, dbpool::pool("", options));
 }
 
+TEST(a_text_that_c_would_cut_is_refused) {
+  const std::string cut("select 1\0; select 2", 19);
+  dbpool::options named = sized(1), reset = sized(1), provided = sized(1);
+  named.name = cut;
+  CHECK_THROWS(dbpool::invalid_argument, dbpool::pool("", named));
+  reset.reset_query = cut;
+  CHECK_THROWS(dbpool::invalid_argument, dbpool::pool("", reset));
+  provided.conninfo_provider = [] { return std::string("connect_timeout=2\0", 18); };
+  CHECK_THROWS(dbpool::connect_error, dbpool::pool("", provided).get(milliseconds(300)));
+}
+
 TEST(configure_gets_each_new_connection) {
   dbpool::options options = sized(1);
   std::atomic_int calls{0};
