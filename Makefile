@@ -145,7 +145,9 @@ install: all man ## Install below DESTDIR/PREFIX (default /usr/local; LIBDIR, IN
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
 	  -e 's|@VERSION@|$(VERSION)|' .ci/dbpool.pc.in > '$(DESTDIR)$(LIBDIR)/pkgconfig/dbpool.pc'
 	chmod 644 '$(DESTDIR)$(LIBDIR)/pkgconfig/dbpool.pc'
-	for section in 3 7; do install -m 644 $(BUILD)/man/man$$section/* '$(DESTDIR)$(MANDIR)'/man$$section; done
+	for section in 3 7; do \
+	  find $(BUILD)/man/man$$section -type f -exec install -m 644 -t '$(DESTDIR)$(MANDIR)'/man$$section {} +; \
+	  find $(BUILD)/man/man$$section -type l -exec cp -P -t '$(DESTDIR)$(MANDIR)'/man$$section {} +; done
 	@[ -n '$(DESTDIR)' ] || echo "Installed. If the loader does not find $(SONAME), run ldconfig as root."
 
 .PHONY: uninstall
