@@ -273,5 +273,6 @@ int main(int argc, char **argv) {
   free(clients);
   close(timer);
   close(epoll);
-  return pool_close(pool) == POOL_OK ? 0 : 1;
+  if (queries == 0) fprintf(stderr, "there was no connection at all\n");
+  return pool_close(pool) == POOL_OK && queries > 0 ? 0 : 1;
 }

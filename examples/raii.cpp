@@ -102,6 +102,7 @@ void do_unit(const dbpool::pool &pool, std::int64_t unit, bool is_transfer, figu
       report("lost", error.what());
     }
     done.errors++;
+    if (done.stop) return;
   }
   done.abandoned++;
 }
@@ -120,6 +121,7 @@ bool run_workers(std::chrono::seconds duration) {
   dbpool::options options;
   options.name = "raii.cpp";
   options.max_size = connections;
+  options.acquire_timeout = std::chrono::seconds(5);
   const dbpool::pool pool("", options);
 
   figures done;
@@ -128,6 +130,7 @@ bool run_workers(std::chrono::seconds duration) {
   std::this_thread::sleep_for(duration);
   done.stop = true;
   for (std::thread &worker : workers) worker.join();
+  if (done.units == 0) throw std::runtime_error("there was no connection at all");
   std::cout << "result seconds=" << duration.count() << " queries=" << done.units << " transfers=" << done.transfers
             << " errors=" << done.errors << " abandoned=" << done.abandoned << '\n';
   return !done.wrong;
@@ -143,7 +146,7 @@ int main(int argc, char **argv) {
   }
   try {
     return run_workers(std::chrono::seconds(duration)) ? 0 : 1;
-  } catch (const dbpool::error &error) {
+  } catch (const std::exception &error) {
     std::cerr << error.what() << '\n';
     return 1;
   }

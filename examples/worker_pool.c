@@ -184,13 +184,13 @@ static void *work(void *argument) {
     const bool is_transfer = i % UNITS_PER_TRANSFER == 0;
     outcome_t outcome = attempt(worker, unit, is_transfer);
     /* Sessions are killed one after the other: the next attempt can meet the next of them. */
-    for (int retries = 0; outcome == LOST && retries < 4; retries++) {
+    for (int retries = 0; outcome == LOST && retries < 4 && !atomic_load(&stop); retries++) {
       atomic_fetch_add(&errors, 1);
       outcome = attempt(worker, unit, is_transfer);
     }
     if (outcome == LOST) {
       atomic_fetch_add(&errors, 1);
-      atomic_fetch_add(&abandoned, 1);
+      if (!atomic_load(&stop)) atomic_fetch_add(&abandoned, 1);
     }
     if (outcome == WRONG) atomic_store(&wrong, true);
     if (outcome == DONE && is_transfer) worker->transfers++;

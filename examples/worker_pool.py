@@ -145,6 +145,8 @@ class Worker(threading.Thread):
             except (LostError, dbpool.ConnectError, dbpool.PoolTimeout) as error:
                 report("lost", error)
                 self.errors += 1
+            if self.stopping.is_set():
+                return
         self.abandoned += 1
 
     def attempt(self, unit, task):
