@@ -30,9 +30,13 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < _lib.INT_MAX / 1000:
-        raise ValueError
+        # The text is not repeated: it may be a conninfo.
+        raise argparse.ArgumentTypeError("give a number of seconds above 0")
     return value
 
 

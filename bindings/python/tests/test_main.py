@@ -96,6 +96,7 @@ def test_an_error_is_a_sentence_of_the_library(conninfo, sentence):
         ("host=db", "password=S3cret-of-mine"),
         ("--password=S3cret-of-mine",),
         ("--timeout", "soon", ""),
+        ("--timeout", "postgresql://app:S3cret-of-mine@db/shop"),
         ("--timeout", "0", ""),
         ("--time", "1", ""),
     ],
