@@ -414,7 +414,7 @@ wheel: ## Build the Python wheel, with a library inside that finds libpq by itse
 WHEEL_TOPICS := lifecycle fork exit plugin
 
 .PHONY: test-wheel
-test-wheel: wheel ## Install the wheel and the sdist in fresh environments, use them, with libpq and without
+test-wheel: wheel all ## Install the wheel and the sdist in fresh environments, use them, with libpq and without
 	@.ci/setup build postgres python
 	@.ci/venv $(PYTHON) $(VENV)
 	@BUILD='$(BUILD)/wheel' $(WITH_POSTGRES) Tests/abi/run $(WHEEL_TOPICS)
