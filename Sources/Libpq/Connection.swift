@@ -36,20 +36,9 @@ public struct Connection {
   @inline(__always)
   public var isNonblocking: Bool { pool_libpq_table().pointee.isNonblocking(pointer) != 0 }
 
-  /// 0 while open. The corresponding C function is `PQstatus`.
-  @inline(__always)
-  public var rawStatus: UInt32 { pool_libpq_table().pointee.status(pointer).rawValue }
-
   /// 0 while idle. The corresponding C function is `PQtransactionStatus`.
   @inline(__always)
   public var rawTransactionStatus: UInt32 { pool_libpq_table().pointee.transactionStatus(pointer).rawValue }
-
-  /// 0 in neither mode. The corresponding C functions are `PQpipelineStatus` and `PQisnonblocking`.
-  @inline(__always)
-  public var rawModes: UInt32 {
-    pool_libpq_table().pointee.pipelineStatus(pointer).rawValue
-      | UInt32(bitPattern: pool_libpq_table().pointee.isNonblocking(pointer))
-  }
 
   /// The corresponding C function is `PQsocket`.
   @inline(__always)
