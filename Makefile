@@ -246,7 +246,7 @@ test-exits: all ## End interpreters at bad moments, hundreds of times, on each P
 	@.ci/venv $(PYTHON) $(VENV)
 	@.ci/venv /usr/bin/python3 $(VENV)-debian
 	@for python in $(VENV) $(VENV)-debian; do $(WITH_POSTGRES) $(RUN_ENVIRONMENT) $$python/bin/python -m pytest \
-	  $(PYTEST_FLAGS) -k 'hundred_exits or fifty_exits' bindings/python/tests/test_process.py \
+	  $(PYTEST_FLAGS) -k 'hundred_exits or fifty_exits or forty_exits' bindings/python/tests/test_process.py \
 	  bindings/python/tests/test_sessions_process.py; done
 
 # For test-engine: the combinations of Django and driver to try, of `.ci/django-venvs --list`; empty = all.

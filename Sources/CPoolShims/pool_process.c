@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <setjmp.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -38,6 +40,29 @@ void pool_tls_prepare(void) {
   if (symbol == NULL) return;
   *(void **)&init = symbol;
   (void)init(LOAD_CONFIG | NO_ATEXIT, NULL);
+}
+
+static jmp_buf before_cleanup;
+static bool is_cleanup_ours;
+
+static void leave_cleanup(void) {
+  if (is_cleanup_ours) longjmp(before_cleanup, 1);
+}
+
+void pool_tls_keep(void) {
+  /* int OPENSSL_atexit(void (*)(void)), void OPENSSL_cleanup(void): OpenSSL 1.1.0 and later. A cleanup notes that it has
+   * begun, calls what was registered, the latest first, and frees everything then; one that was begun before does
+   * nothing. So one is begun here, and left before it frees. It holds no lock there. */
+  int (*at_cleanup)(void (*)(void));
+  void (*clean_up)(void);
+  void *symbols[] = {dlsym(pool_libpq_scope(), "OPENSSL_atexit"), dlsym(pool_libpq_scope(), "OPENSSL_cleanup")};
+  if (symbols[0] == NULL || symbols[1] == NULL) return;
+  *(void **)&at_cleanup = symbols[0];
+  *(void **)&clean_up = symbols[1];
+  if (at_cleanup(leave_cleanup) == 0) return;
+  is_cleanup_ours = true;
+  if (setjmp(before_cleanup) == 0) clean_up();
+  is_cleanup_ours = false;
 }
 
 void pool_sleep(int milliseconds) {

@@ -61,6 +61,8 @@ enum LibpqGate {
     if process.pointee.isExiting.exchange(true, ordering: .sequentiallyConsistent) { return }
     let start = Clock.now
     waitUntilEmpty(process.pointee.inLibpq, until: start.after(.milliseconds(900)))
+    // A server may ask for millions of rounds of SCRAM, which libpq computes in one step.
+    if process.pointee.inLibpq.load(ordering: .sequentiallyConsistent) > 0 { pool_tls_keep() }
     if !isInCallback { waitUntilEmpty(process.pointee.inCallback, until: start.after(.milliseconds(950))) }
   }
 

@@ -30,6 +30,10 @@ int pool_at_exit(void (*body)(void));
  * has one, and ours, registered after it, runs before it. Nothing happens when there is no OpenSSL. */
 void pool_tls_prepare(void);
 
+/* At exit, while a thread is in OpenSSL and will not leave soon: OpenSSL's own exit handler, of the host's making, will free
+ * nothing. */
+void pool_tls_keep(void);
+
 /* Sleeps `milliseconds`, or for ever if negative. Not a cancellation point. */
 void pool_sleep(int milliseconds);
 

@@ -243,3 +243,22 @@ def test_two_hundred_exits_during_a_tls_fill():
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
         # A second at most for the exit, and one for the interpreter to start.
         assert time.monotonic() - start - moment < 2
+
+
+SLOW_LOGIN = """
+import hashlib, ssl  # OpenSSL has an exit handler before the pool can keep it from that
+import dbpool
+from silence import SlowLogin
+server = SlowLogin(50_000_000)
+pool = dbpool.Pool(f"host=127.0.0.1 port={server.port} user=u password=p sslmode=disable")
+try:
+    pool.get(0.1)
+except dbpool.ConnectError:
+    print("END", flush=True)
+"""
+
+
+# libpq computes the rounds in one step, which is longer than an exit may wait.
+def test_forty_exits_during_a_login_that_keeps_libpq_busy():
+    for _ in range(scaled(40)):
+        assert run_program(SLOW_LOGIN) == "END\n"
