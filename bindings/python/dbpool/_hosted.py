@@ -163,7 +163,7 @@ class HostedPool:
         self._pid = _process.pid
         self.handle = _lib.create_hosted(options)
         self.token = _live_token(self)
-        self._tries, self._get_wait, self._put = _lib.hosted_calls(self.handle, self.token)
+        self._tries, self._get, self._get_wait, self._put = _lib.hosted_calls(self.handle, self.token)
         self._closed = False
         _pools[id(self)] = self
 
@@ -331,11 +331,12 @@ class HostedPool:
     def _wait(self, deadline: Deadline, failed: Exception | None) -> _lib.Token:
         """The next grant. What the driver said when this caller's own connect failed counts for more than what the
         library knows."""
-        if deadline.is_over():
+        left_ms = deadline.left_ms()
+        if left_ms == 0:
             raise failed or self._driver.failure(_lib.failure())
         try:
             self._count_retry()
-            return self._queue(deadline)
+            return self._queue(deadline, left_ms)
         except (PoolTimeout, ConnectError) as error:
             raise failed or self._driver.failure(self._explained(error)) from None
         except Error as error:
@@ -348,8 +349,7 @@ class HostedPool:
             return error
         return ConnectError(f"{error}; an attempt takes {time.monotonic() - min(starts):.3g} s by now: {NO_ANSWER}")
 
-    def _queue(self, deadline: Deadline) -> _lib.Token:
-        left_ms = deadline.left_ms()
+    def _queue(self, deadline: Deadline, left_ms: int) -> _lib.Token:
         if left_ms == _lib.TIMEOUT_INFINITE:
             return self._queue_without_end()
         try:
@@ -369,8 +369,11 @@ class HostedPool:
                 self._count_retry()
 
     def _borrow(self, wait_ms: int) -> _lib.Token:
-        token: _lib.Token = _waiting.borrow_by(self._get_wait, self.handle, wait_ms)
-        return token
+        if _waiting.may_block():
+            granted: _lib.Token = self._get(wait_ms)
+        else:
+            granted = _waiting.borrow_by(self._get_wait, self.handle, wait_ms)
+        return granted
 
     def _finds_garbage(self) -> bool:
         """Whether there were loans that are garbage, in a cycle. Their slots come free when the server has closed its

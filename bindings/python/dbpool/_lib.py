@@ -310,18 +310,27 @@ def _token_or_pending(result: Any, _function: Any, _arguments: Any) -> Any:
     raise failure(code)
 
 
-def hosted_calls(handle: int, token: type[Token]) -> tuple[Any, Any, Any]:
-    """For a hosted pool: an endless iterator, each step of which is a pool_get(handle, 0); pool_get_wait; and a
-    `put(token)`. The tokens are of the given class.
+def _token(result: Any, _function: Any, _arguments: Any) -> Any:
+    if result:
+        return result
+    raise failure()
 
-    No types of arguments are declared for the first and the last, which halves the price of a call: arguments must be
+
+def hosted_calls(handle: int, token: type[Token]) -> tuple[Any, Any, Any, Any]:
+    """For a hosted pool: an endless iterator, each step of which is a pool_get(handle, 0); `get(timeout_ms)`, which
+    waits; pool_get_wait; and a `put(token)`. The tokens are of the given class.
+
+    No types of arguments are declared for those without a handle, which halves the price of a call: arguments must be
     ctypes objects, or ints that fit a C int, which the calling convention widens.
     """
     get = _held["pool_get"]
     get.restype = token
     get_wait_of_tokens = _declare(_released, get_wait.__name__, token, get_wait.argtypes, _token_or_pending)
     argument = handle if handle <= INT_MAX else Pointer(handle)
-    return map(get, repeat(argument), repeat(0)), get_wait_of_tokens, partial(_held["pool_put"], argument)
+    waiting = _released["pool_get"]
+    waiting.restype, waiting.errcheck = token, _token
+    put = partial(_held["pool_put"], argument)
+    return map(get, repeat(argument), repeat(0)), partial(waiting, argument), get_wait_of_tokens, put
 
 
 # -------------------------------------------------------------------------------------------- structs and buffers

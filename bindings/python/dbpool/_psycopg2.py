@@ -222,7 +222,7 @@ class _Driver:
             if settings != state.settings:
                 _restore_settings(connection, state)
         elif not is_encoded or settings != state.settings:
-            limit = Limit(connection, seconds)
+            limit = connection._session.limit(connection, seconds)
             limit.start()
             try:
                 _restore_settings(connection, state)

@@ -18,7 +18,7 @@ from ._owners import Borrower
 from ._refusing import parked_class, refuse_cursor
 from ._stats import PoolStats
 from ._values import Duration, milliseconds
-from ._watchdog import Limit
+from ._watchdog import Limit, Socket, socket_of
 
 _logger = logging.getLogger("dbpool.pool")
 
@@ -36,7 +36,18 @@ RESETS = {"rollback": None, "discard_all": "DISCARD ALL"}
 class Session:
     """What a pool notes of a connection, in its attribute `_session`."""
 
-    __slots__ = ("borrower", "cancels", "cursors", "has_named_cursor", "is_unfit", "loan", "pid", "reclaimed", "state")
+    __slots__ = (
+        "borrower",
+        "cancels",
+        "cursors",
+        "has_named_cursor",
+        "is_unfit",
+        "loan",
+        "pid",
+        "reclaimed",
+        "socket",
+        "state",
+    )
 
     def __init__(self) -> None:
         # The token of the loan: whoever takes it out ends the loan.
@@ -53,6 +64,13 @@ class Session:
         self.cancels: list[None] = []
         # As it was before its first loan.
         self.state: Any = None
+        # Since the first limit.
+        self.socket: Socket | None = None
+
+    def limit(self, connection: Any, seconds: float) -> Limit:
+        if self.socket is None:
+            self.socket = socket_of(connection)
+        return Limit(connection, seconds, self.socket)
 
 
 class SessionDriver(Driver, Protocol):
@@ -202,7 +220,7 @@ class SessionPool:
     def _unfitness(self, connection: Any, seconds: float) -> Exception | None:
         """Why the connection is not to be handed out."""
         session: Session = connection._session
-        limit = Limit(connection, seconds)
+        limit = session.limit(connection, seconds)
         limit.start()
         try:
             if session.reclaimed:
@@ -312,7 +330,7 @@ class SessionPool:
     def _reset_by_server(self, connection: Any, session: Session, status: int) -> bool:
         """Whether in time."""
         driver = self._driver
-        limit = Limit(connection, self._reset_seconds)
+        limit = session.limit(connection, self._reset_seconds)
         limit.start()
         try:
             if status != IDLE:

@@ -35,6 +35,11 @@ def on_main_thread() -> bool:
     return threading.get_ident() == threading.main_thread().ident
 
 
+def may_block() -> bool:
+    """Neither signal handlers nor greenlets need this thread: one call that waits to the end will do."""
+    return cooperative_sleep() is None and not on_main_thread()
+
+
 def borrow(handle: int, timeout_ms: int) -> Loan:
     """Waits in the pool's queue. Whatever ends it, a connection granted meanwhile is not lost."""
     loan: Loan = borrow_by(_lib.get_wait, handle, timeout_ms)

@@ -26,30 +26,43 @@ _wake: Any = None
 _pid_of_thread = 0
 
 
+Socket = tuple[int, int]
+
+
+def socket_of(connection: Any) -> Socket | None:
+    """Its descriptor, and the number by which the system knows what that is; None of a closed connection. Lets other
+    threads have the interpreter, which is what makes it dear: a driver's own connections keep their socket for life."""
+    try:
+        descriptor = connection.fileno()
+        return descriptor, os.fstat(descriptor).st_ino
+    except Exception:
+        return None
+
+
 class Limit:
-    """From `start` to `stop` the connection's socket is shut down after so many seconds."""
+    """From `start` to `stop` the connection's socket is shut down after so many seconds. `socket`: where the caller
+    knows it already."""
 
-    __slots__ = ("_connection", "_key", "_seconds")
+    __slots__ = ("_connection", "_key", "_seconds", "_socket")
 
-    def __init__(self, connection: Any, seconds: float) -> None:
+    def __init__(self, connection: Any, seconds: float, socket: Socket | None = None) -> None:
         self._connection = connection
         self._seconds = seconds
+        self._socket = socket
         self._key = 0
 
     def start(self) -> None:
         """Again: nothing. A connection without a socket needs none."""
         if self._key:
             return
-        try:
-            descriptor = self._connection.fileno()
-            number = os.fstat(descriptor).st_ino
-        except Exception:
+        socket = self._socket or socket_of(self._connection)
+        if socket is None:
             return  # closed: what is to be limited fails at once
         deadline = time.monotonic() + self._seconds
         # Before it is watched: should a signal handler raise here, the entry does not stay.
         self._key = _next_key()
         try:
-            _watched[self._key] = deadline, descriptor, number
+            _watched[self._key] = deadline, *socket
             if deadline < _wakes_at:
                 _wake_thread()
         except BaseException:

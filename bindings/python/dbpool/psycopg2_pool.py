@@ -24,7 +24,7 @@ from ._deadline import Deadline
 from ._hosted import SLOT, SLOT_AND_FLAGS, HostedPool, Opening
 from ._stats import PoolStats
 from ._values import Duration, milliseconds
-from ._watchdog import Limit
+from ._watchdog import Limit, Socket, socket_of
 
 __all__ = ["AbstractConnectionPool", "PoolError", "SimpleConnectionPool", "ThreadedConnectionPool"]
 
@@ -41,11 +41,12 @@ _EXHAUSTED = "connection pool exhausted"
 _CLOSED = "connection pool is closed"
 _UNKEYED = "trying to put unkeyed connection"
 
-# A connection as the pool knows it: [connection, the token of its latest loan, the latest token that was given back].
+# A connection as the pool knows it: [connection, the token of its latest loan, the latest token that was given back,
+# its socket if that stays the same].
 # Changed in place: cheaper than a dict. Giving back never writes over a loan's token: a late second putconn in another
 # thread would wipe out the next borrower's.
 Entry = list[Any]
-_CONNECTION, _TOKEN, _RETURNED = 0, 1, 2
+_CONNECTION, _TOKEN, _RETURNED, _SOCKET = 0, 1, 2, 3
 
 
 class PoolTimeout(PoolError, errors.PoolTimeout):
@@ -332,7 +333,7 @@ class AbstractConnectionPool:
         self._hosted.objects[slot] = conn  # lent or not: there the library's pool finds what it is to close
         entry = self._slots.get(slot)
         if entry is None or entry[_CONNECTION] is not conn:
-            entry = [conn, None, None]
+            entry = [conn, None, None, socket_of(conn) if isinstance(conn, extensions.connection) else None]
             with self._lock:
                 if not _is_plain(type(conn)) and not isinstance(self._entries, _ByIdentity):
                     self._entries = _ByIdentity(self._entries)
@@ -451,7 +452,7 @@ class AbstractConnectionPool:
         try:
             self._take(entry, token, taken)
             if taken:
-                if close or not _is_rolled_back(conn):
+                if close or not _is_rolled_back(conn, entry[_SOCKET]):
                     return self._abandon(token)
                 code = _lib.put(self._handle, token)
         except BaseException:
@@ -539,11 +540,11 @@ def _close_late_one(opening: Opening, conn: Any, _error: BaseException | None) -
     opening.give_back()
 
 
-def _is_rolled_back(conn: Any) -> bool:
+def _is_rolled_back(conn: Any, socket: Socket | None) -> bool:
     """Whether it is idle now, and fit for others."""
     if conn.closed or conn.get_transaction_status() == _UNKNOWN:
         return False
-    limit = Limit(conn, _ROLLBACK_SECONDS)
+    limit = Limit(conn, _ROLLBACK_SECONDS, socket)
     limit.start()
     try:
         is_fit = _is_fit_after_rollback(conn)
