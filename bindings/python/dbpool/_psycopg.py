@@ -99,14 +99,16 @@ class _Driver:
     sqlstate = staticmethod(sqlstate)
     connects_in_caller = False
 
-    def __init__(self, kwargs: dict[str, Any], configure: Callable[[Any], object] | None) -> None:
+    def __init__(
+        self, kwargs: dict[str, Any], configure: Callable[[Any], object] | None, autocommit: bool | None
+    ) -> None:
         arguments = dict(kwargs)
         base = arguments.pop("connection_class", None) or psycopg.Connection
         if not isinstance(base, type) or not issubclass(base, psycopg.Connection):
             raise InvalidArgument("connection_class: must be a subclass of psycopg.Connection")
         lent: Any = base
         self.lent = _lent_class(lent)
-        self.configure = configure
+        self.configure, self.autocommit = configure, autocommit
         parsed = _parsed(arguments.get("conninfo"))
         self._open, self._redacted, self.usual_seconds = _connecting.prepare(arguments, parsed)
 
@@ -116,6 +118,8 @@ class _Driver:
             if self.configure is not None:
                 with Limit(connection, _CONFIGURE_SECONDS if seconds is None else max(1.0, seconds)):
                     self._configure(connection, self.configure)
+            if self.autocommit is not None:
+                connection.autocommit = self.autocommit
             connection._session.state = _state(connection)
         except BaseException:
             self.close(connection)
@@ -233,6 +237,7 @@ class PsycopgPool(SessionPool):
         configure: called with each new connection before it is first lent, in autocommit mode, on the thread that
             connects; to be left out of any transaction, within 30 seconds. The state that it leaves is the one that
             every borrower gets.
+        autocommit: whether borrowers start in autocommit mode; None = as connect leaves it.
         test_query: executed at each getconn; a connection that fails is closed, and the next one tried.
         reset: what a putconn does beyond a rollback of an open transaction: "rollback" nothing; "discard_all" DISCARD
             ALL; or any SQL.
@@ -254,6 +259,7 @@ class PsycopgPool(SessionPool):
         kwargs: dict[str, Any],
         *,
         configure: Callable[[Any], object] | None = None,
+        autocommit: bool | None = None,
         test_query: str | None = None,
         reset: str = "rollback",
         name: str | None = None,
@@ -264,7 +270,7 @@ class PsycopgPool(SessionPool):
         max_idle: Duration | None = 600,
     ) -> None:
         super().__init__(
-            _Driver(kwargs, configure),
+            _Driver(kwargs, configure, autocommit),
             test_query=test_query,
             reset=reset,
             name=name,

@@ -145,7 +145,9 @@ class _Driver:
     failure = staticmethod(failure)
     sqlstate = staticmethod(sqlstate)
 
-    def __init__(self, kwargs: dict[str, Any], configure: Callable[[Any], object] | None) -> None:
+    def __init__(
+        self, kwargs: dict[str, Any], configure: Callable[[Any], object] | None, autocommit: bool | None
+    ) -> None:
         arguments = dict(kwargs)
         base = arguments.pop("connection_factory", None) or extensions.connection
         if not isinstance(base, type) or not issubclass(base, extensions.connection):
@@ -154,7 +156,7 @@ class _Driver:
             raise InvalidArgument("async: an asynchronous connection cannot be pooled")
         lent: Any = base
         self.lent = _lent_class(lent)
-        self.configure = configure
+        self.configure, self.autocommit = configure, autocommit
         self._open, self._redacted, self.usual_seconds = _connecting.prepare(arguments, _parsed(arguments.get("dsn")))
 
     @property
@@ -173,6 +175,8 @@ class _Driver:
             if self.configure is not None:
                 with Limit(connection, _CONFIGURE_SECONDS if seconds is None else max(1.0, seconds)):
                     self._configure(connection, self.configure)
+            if self.autocommit is not None:
+                connection.autocommit = self.autocommit
             connection._session.state = _State.of(connection)
         except BaseException:
             self.close(connection)
@@ -282,6 +286,7 @@ class Psycopg2Pool(SessionPool):
         configure: called with each new connection before it is first lent, in autocommit mode, on the thread that
             connects; to be left out of any transaction, within 30 seconds. The state that it leaves is the one that
             every borrower gets.
+        autocommit: whether borrowers start in autocommit mode; None = as connect leaves it.
         test_query: executed at each getconn; a connection that fails is closed, and the next one tried.
         reset: what a putconn does beyond a rollback of an open transaction: "rollback" nothing; "discard_all" DISCARD
             ALL; or any SQL.
@@ -303,6 +308,7 @@ class Psycopg2Pool(SessionPool):
         kwargs: dict[str, Any],
         *,
         configure: Callable[[Any], object] | None = None,
+        autocommit: bool | None = None,
         test_query: str | None = None,
         reset: str = "rollback",
         name: str | None = None,
@@ -313,7 +319,7 @@ class Psycopg2Pool(SessionPool):
         max_idle: Duration | None = 600,
     ) -> None:
         super().__init__(
-            _Driver(kwargs, configure),
+            _Driver(kwargs, configure, autocommit),
             test_query=test_query,
             reset=reset,
             name=name,

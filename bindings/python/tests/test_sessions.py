@@ -202,6 +202,17 @@ def test_state_at_the_clients_end_is_as_configure_left_it(make, driver):
     pool.putconn(again)
 
 
+@pytest.mark.parametrize("wanted", [True, False, None])
+def test_borrowers_start_with_the_autocommit_that_was_asked_for(make, wanted):
+    pool = make(max_size=1, autocommit=wanted, configure=lambda connection: None)
+    for _ in range(2):
+        connection = pool.getconn()
+        assert connection.autocommit is bool(wanted)
+        connection.autocommit = not wanted
+        value(connection, "select 1")
+        pool.putconn(connection)
+
+
 @pytest.mark.parametrize("reset", ["discard_all", "reset search_path"])
 def test_reset_runs_at_each_putconn(make, reset):
     pool = make(max_size=1, reset=reset)

@@ -6,6 +6,8 @@ from typing import Any
 
 from django.db.backends.postgresql.base import Database
 
+from ..._sessions import IDLE
+
 IS_PSYCOPG3 = Database.__name__ == "psycopg"
 
 Pool: Any
@@ -29,6 +31,13 @@ def prepare(connection: Any) -> None:
 
 def _as_it_is(text: Any) -> Any:
     return text
+
+
+def is_idle(connection: Any) -> bool:
+    """Open, and out of any transaction."""
+    if not IS_PSYCOPG3:
+        return bool(connection.get_transaction_status() == IDLE)
+    return bool(connection.pgconn.transaction_status == IDLE)
 
 
 def time_zone(connection: Any) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
@@ -26,6 +26,22 @@ from ._features import DatabaseFeatures
 from ._session import Session
 
 
+class _Known(NamedTuple):
+    """The key of the pool that a wrapper used last, and what that was made of: dear to make at every loan."""
+
+    key: _pools.Key
+    parameters: dict[str, Any]
+    settings: dict[str, Any]
+
+    def holds(self, wrapper: PooledWrapper, parameters: dict[str, Any]) -> bool:
+        return (
+            parameters == self.parameters
+            and wrapper.settings_dict == self.settings
+            and wrapper.timezone_name == self.key.session.time_zone
+            and bool(django_settings.USE_TZ) == self.key.uses_timezones
+        )
+
+
 class PooledWrapper(plain.DatabaseWrapper):
     """Stands below other wrappers of Django's (PostGIS) and above the plain one, so that `super()` leads here."""
 
@@ -34,6 +50,11 @@ class PooledWrapper(plain.DatabaseWrapper):
     features_class = DatabaseFeatures
     # Its name is that of the engine's module, which users of django-db-pool have in LOGGING.
     logger = logging.getLogger(__name__)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._known: _Known | None = None
+        _fork.watch(self)
 
     @property
     def pool(self) -> Any:
@@ -66,8 +87,8 @@ class PooledWrapper(plain.DatabaseWrapper):
 
     def get_connection_params(self) -> Any:
         parameters = super().get_connection_params()
-        for name in _options.ours(parameters):
-            del parameters[name]
+        for name in _options.names(self.settings_dict["OPTIONS"]):
+            parameters.pop(name, None)
         _versions.remove_own_pool_option(parameters)
         # Django 3.2 sets it after connecting, at every loan.
         parameters.setdefault("client_encoding", "UTF8")
@@ -87,7 +108,6 @@ class PooledWrapper(plain.DatabaseWrapper):
         except BaseException:
             pool.putconn(connection)
             raise
-        _fork.watch(self)
         return connection
 
     def init_connection_state(self) -> None:
@@ -118,6 +138,12 @@ class PooledWrapper(plain.DatabaseWrapper):
 
         def is_usable(self) -> bool:
             return self.connection is not None and bool(super().is_usable())
+
+    def _set_autocommit(self, autocommit: bool) -> None:
+        # The pool lends connections that are in that mode. The drivers take locks, or let other threads have the
+        # interpreter, also for what stays as it is.
+        if not (self._is_pooled() and _drivers.is_idle(self.connection) and self.connection.autocommit == autocommit):
+            super()._set_autocommit(autocommit)
 
     def create_cursor(self, name: Any = None) -> Any:
         cursor = super().create_cursor(name)
@@ -177,6 +203,11 @@ class PooledWrapper(plain.DatabaseWrapper):
             parameters = self.get_connection_params()
 
     def _pool_for(self, parameters: Any) -> Any:
+        known = self._known
+        if known is not None and known.holds(self, parameters):
+            pool = _pools.pool_with(self.alias, known.key)
+            if pool is not None:
+                return pool
         settings = self.settings_dict
         age = settings.get("CONN_MAX_AGE", 0)
         if age != 0:
@@ -192,7 +223,9 @@ class PooledWrapper(plain.DatabaseWrapper):
             health_checks=health_checks,
             session=self._session(),
         )
-        return _pools.pool_for(self.alias, key, lambda: self._make_pool(key), self.logger)
+        entry = _pools.entry_for(self.alias, key, lambda: self._make_pool(key), self.logger)
+        self._known = _Known(entry.key, dict(parameters), {**settings, "OPTIONS": dict(settings["OPTIONS"])})
+        return entry.pool
 
     def _make_pool(self, key: _pools.Key) -> Any:
         options = _options.parse(key.options, alias=self.alias, health_checks=key.health_checks)
@@ -207,7 +240,13 @@ class PooledWrapper(plain.DatabaseWrapper):
         if key.adapters is not None:
             parameters["context"] = key.adapters
         try:
-            return _drivers.Pool(parameters, configure=key.session.configure, name=self.alias, **options._asdict())
+            return _drivers.Pool(
+                parameters,
+                configure=key.session.configure,
+                autocommit=bool(self.settings_dict["AUTOCOMMIT"]),
+                name=self.alias,
+                **options._asdict(),
+            )
         except errors.InvalidArgument as error:
             raise ImproperlyConfigured(f"DATABASES[{self.alias!r}]: {error}") from error
 

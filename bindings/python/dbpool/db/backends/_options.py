@@ -35,8 +35,12 @@ class PoolOptions(NamedTuple):
     reset: str
 
 
+def names(options: Mapping[str, Any]) -> list[str]:
+    return [name for name in options if isinstance(name, str) and name.isupper()]
+
+
 def ours(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if isinstance(name, str) and name.isupper()}
+    return {name: options[name] for name in names(options)}
 
 
 def parse(given: Mapping[str, Any], *, alias: str, health_checks: bool) -> PoolOptions:

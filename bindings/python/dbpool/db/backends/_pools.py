@@ -33,31 +33,36 @@ class Key(NamedTuple):
         )
 
 
-class _Entry(NamedTuple):
+class Entry(NamedTuple):
     key: Key
     pool: Any
     logger: logging.Logger
 
 
-_entries: dict[str, _Entry] = {}
+_entries: dict[str, Entry] = {}
 _lock = threading.Lock()
 
 
-def pool_for(alias: str, key: Key, make: Callable[[], Any], logger: logging.Logger) -> Any:
-    """The pool of the alias. When its settings have changed that is a new one; the old one is closed: its idle
-    connections now, the lent ones when they are given back."""
+def pool_with(alias: str, key: Key) -> Any:
+    """The pool of the alias while it is the one with this very key, else None."""
+    entry = _entries.get(alias)
+    return entry.pool if entry is not None and entry.key is key else None
+
+
+def entry_for(alias: str, key: Key, make: Callable[[], Any], logger: logging.Logger) -> Entry:
+    """The pool of the alias, and its key. When its settings have changed that is a new one; the old one is closed: its
+    idle connections now, the lent ones when they are given back."""
     entry = _entries.get(alias)
     if entry is not None and entry.key.is_for_the_same(key):
-        return entry.pool
+        return entry
     with _lock:
         entry = _entries.get(alias)
         if entry is not None and entry.key.is_for_the_same(key):
-            return entry.pool
-        pool = make()
-        _entries[alias] = _Entry(key, pool, logger)
+            return entry
+        made = _entries[alias] = Entry(key, make(), logger)
     if entry is not None:
         _close(alias, entry, "its settings have changed")
-    return pool
+    return made
 
 
 def is_current(alias: str, pool: Any) -> bool:
@@ -89,7 +94,7 @@ def _database(key: Key) -> Any:
     return key.parameters.get("dbname", key.parameters.get("database"))
 
 
-def _close(alias: str, entry: _Entry, reason: str) -> None:
+def _close(alias: str, entry: Entry, reason: str) -> None:
     entry.logger.info("Closing connection pool for db alias %s, %s: %r", alias, reason, entry.pool)
     entry.pool.close()
 

@@ -21,13 +21,13 @@ class Session(NamedTuple):
     def restore(self, connection: Any, *, role_is_lost: bool) -> bool:
         """At each loan: a time zone that an earlier borrower, or RESET, has changed. No round trip otherwise. Whether
         anything was executed."""
-        wanted = {}
-        if self.time_zone and _drivers.time_zone(connection) != self.time_zone:
-            wanted["TimeZone"] = self.time_zone
-        if self.role and role_is_lost:
-            wanted["role"] = self.role
-        if wanted:
-            calls = ", ".join("set_config(%s, %s, false)" for _ in wanted)
-            with connection.cursor() as cursor:
-                cursor.execute(f"SELECT {calls}", [text for pair in wanted.items() for text in pair])
-        return bool(wanted)
+        zone, role = self.time_zone, self.role if role_is_lost else None
+        if zone and _drivers.time_zone(connection) == zone:
+            zone = None
+        if not zone and not role:
+            return False
+        wanted = {name: text for name, text in (("TimeZone", zone), ("role", role)) if text}
+        calls = ", ".join("set_config(%s, %s, false)" for _ in wanted)
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT {calls}", [text for pair in wanted.items() for text in pair])
+        return True
