@@ -45,10 +45,18 @@ def table(samples: Samples, threads: int, hold: int) -> Table:
     for pool in names(mine):
         pace = ratios(by_round(mine, "loans_per_s", pool=pool), by_round(mine, "loans_per_s", pool=OURS))
         cells = [spread([value / 1000 for value in values(mine, "loans_per_s", pool=pool)]), spread(pace)]
-        cells += [spread(values(mine, metric, pool=pool)) for metric in ("p50_us", "p99_us")]
+        cells += [spread(values(mine, metric, pool=pool)) for metric in ("p50_us", "p99_us", "p999_us")]
         rows.append([pool, *cells, spread(evenness(mine, pool))])
     held = f"{hold / 1000:g} ms of work for each loan" if hold else "no work at all"
-    head = ["pool of 4", "1000 loans/s", "compared with libdbpool", "wait p50, µs", "wait p99, µs", "least / most"]
+    head = [
+        "pool of 4",
+        "1000 loans/s",
+        "compared with libdbpool",
+        "wait p50, µs",
+        "wait p99, µs",
+        "wait p99.9, µs",
+        "least / most",
+    ]
     return Table(f"{threads} threads, {held}", head, rows, "min / median / max of the rounds")
 
 

@@ -9,7 +9,8 @@ THREADS = 8
 HOW = """`bench/python/outage.py`, on the server and the pools of `Tests/faults`: eight threads borrow, `SELECT
 1` and give back, from a pool of twelve, while all sessions of the pool are killed, or while the server is
 stopped and started again three seconds later. Errors are failed gets and failed queries; those of later calls
-began after the kill, or when the server had stopped. "All served" is when the last of the threads has had its
+began after the kill, or when the server had stopped. "Tested at each get" is `check=ping`, or
+`TEST_ON_BORROW`. "All served" is when the last of the threads has had its
 first success after the server accepted logins again. docs/reliability.md has the other faults."""
 
 EVENTS = {"killed": "All sessions killed", "restarted": "The server is away for three seconds"}
@@ -35,7 +36,7 @@ def show(samples: Samples) -> Shown:
             for pool in names(samples)
         ]
         shown.items.append(Table(title, HEAD, rows, "min / median / max of the rounds"))
-    for pool in ("libdbpool", "dbpool, psycopg2, tested at each get"):
+    for pool in ("libdbpool, tested at each get", "dbpool, psycopg2, tested at each get"):
         later = known(samples, "errors_of_later_calls", event="killed", pool=pool)
         errors = known(samples, "errors", event="restarted", pool=pool)
         served = known(samples, "all_served_ms", event="restarted", pool=pool)

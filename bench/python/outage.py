@@ -21,6 +21,7 @@ DOWN_SECONDS = 3
 TIMEOUT, PATIENCE = 10, 20
 NAMES = {
     "libdbpool": ("native", False),
+    "libdbpool, tested at each get": ("native", True),
     "dbpool, psycopg2": ("psycopg2", False),
     "dbpool, psycopg2, tested at each get": ("psycopg2", True),
     "psycopg_pool": ("psycopg_pool", False),
