@@ -263,6 +263,9 @@ int pool_reconnect(pool_t *pool);
  *            with POOL_FRESH: close the object that you may still hold for this slot, open a new one, then pool_adopt();
  *            when it cannot be opened, pool_fail() or pool_discard(). Not doing any of these keeps the slot for ever, and
  *            while the server is not known to answer it keeps others from trying.
+ *            with POOL_OCCUPIED too: the server, if it is slow, would show the old session beside the new one for a
+ *            moment. Who must not have that closes the old object, then pool_discard()s the token instead of opening, and
+ *            gets again: the slot counts until the server has closed its end.
  *     put    only what was adopted (else POOL_EINVAL). 0: keep the object. POOL_CLOSE: close it, then pool_discard() the
  *            same token. Or'ed with POOL_COLLECT: idle objects are to be closed, pool_collect() has their tokens. Roll
  *            back before the put: the pool cannot see the transaction.
@@ -283,6 +286,7 @@ int pool_reconnect(pool_t *pool);
 #define POOL_FRESH 1    /* open a connection for it */
 #define POOL_DOUBTFUL 2 /* only with POOL_CHECK_SOCKET: something has arrived on its socket, a notification or the
                            server's last words: look before use */
+#define POOL_OCCUPIED 4 /* only with POOL_FRESH: the server still has the session of the slot's old object */
 
 #define POOL_TOKEN_FLAGS(token) ((int)((uintptr_t)(token) & 0xFFu))
 #define POOL_TOKEN_SLOT(token) ((uint32_t)(((uintptr_t)(token) >> 8) & 0xFFFFFFu))

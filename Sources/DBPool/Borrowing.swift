@@ -293,7 +293,8 @@ struct Loan {
 
   /// What the caller gets.
   func hand() -> UnsafeMutableRawPointer? {
-    let flags = HostedToken.flags(isFresh: isFresh, isDoubtful: session.pointee.isDoubtful)
+    let flags = HostedToken.flags(
+      isFresh: isFresh, isOccupied: session.pointee.slot.isOccupied, isDoubtful: session.pointee.isDoubtful)
     return UnsafeMutableRawPointer(bitPattern: session.pointee.handle | flags)
   }
 

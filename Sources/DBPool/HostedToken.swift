@@ -20,8 +20,9 @@ struct HostedToken {
     make(slot: Int(handle >> 8) & 0xFF_FFFF, generation: UInt32(truncatingIfNeeded: handle >> 32) &+ 1)
   }
 
-  static func flags(isFresh: Bool, isDoubtful: Bool) -> UInt {
-    (isFresh ? UInt(POOL_FRESH) : 0) | (isDoubtful ? UInt(POOL_DOUBTFUL) : 0)
+  static func flags(isFresh: Bool, isOccupied: Bool, isDoubtful: Bool) -> UInt {
+    (isFresh ? UInt(POOL_FRESH) : 0) | (isFresh && isOccupied ? UInt(POOL_OCCUPIED) : 0)
+      | (isDoubtful ? UInt(POOL_DOUBTFUL) : 0)
   }
 
   /// Whether it was in force at or before `last`, a token of the same slot. Pools start at random generations, so another

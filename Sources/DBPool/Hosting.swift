@@ -161,6 +161,8 @@ enum Hosting {
     }
     let slot = session.slotPointer
     switch session.pointee.slot.state {
+    case .opening where session.pointee.slot.isOccupied:
+      end(record, session, token) { $0.freshVacated(slot, now: Clock.now) }
     case .opening: end(record, session, token) { $0.freshFailed(slot, .transient, now: Clock.now) }
     case .leased: end(record, session, token) { $0.discardHosted(slot, now: record.loanClock) }
     case .ending: end(record, session, token) { $0.confirmed(slot) }

@@ -73,7 +73,9 @@ extension PoolCore {
     case .opening, .leased, .resetting, .checking:
       slot.pointee.isLost = true
       slot.pointee.isCondemned = true
-    case .stale, .ending: slot.pointee.isLost = true
+    case .stale, .ending:
+      slot.pointee.isLost = true
+      slot.pointee.isOccupied = false
     case .closing, .empty: break
     }
   }

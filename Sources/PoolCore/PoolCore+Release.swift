@@ -204,7 +204,10 @@ extension PoolCore {
     unpair(slot)
     countEnd(slot)
     if replace, !isReplaced { oweReplacement() }
-    if settings.isHosted { return leaveToHost(slot) }
+    if settings.isHosted {
+      slot.pointee.isOccupied = !slot.pointee.isLost
+      return leaveToHost(slot)
+    }
     beginLater(slot, .closing)
   }
 

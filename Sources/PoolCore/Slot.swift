@@ -37,6 +37,8 @@ public struct Slot: Linked, Due {
   var isReplaced = false
   /// Hosted: the host still has an object of an earlier session.
   var hasObject = false
+  /// Hosted, `.stale` or `.opening`: the server has the session of that object still.
+  public internal(set) var isOccupied = false
   /// `.opening`: the attempt runs on a connector thread. `.closing`: the upkeep thread has begun it.
   public internal(set) var isStarted = false
   /// `.opening`: the attempt has reached a server.

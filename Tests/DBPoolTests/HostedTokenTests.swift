@@ -47,9 +47,13 @@ final class HostedTokenTests: XCTestCase {
   func testFlagsAreNoPartOfWhatATokenStandsFor() {
     let handle = HostedToken.make(slot: 7, generation: 9)
     for flags in 0...255 as ClosedRange<UInt> { XCTAssertEqual(HostedToken(pointer(handle | flags)).handle, handle) }
-    XCTAssertEqual(HostedToken.flags(isFresh: false, isDoubtful: false), 0)
-    XCTAssertEqual(HostedToken.flags(isFresh: true, isDoubtful: false), UInt(POOL_FRESH))
-    XCTAssertEqual(HostedToken.flags(isFresh: false, isDoubtful: true), UInt(POOL_DOUBTFUL))
+    func flags(_ isFresh: Bool, _ isOccupied: Bool, _ isDoubtful: Bool) -> Int32 {
+      Int32(HostedToken.flags(isFresh: isFresh, isOccupied: isOccupied, isDoubtful: isDoubtful))
+    }
+    XCTAssertEqual(flags(false, false, false), 0)
+    XCTAssertEqual(flags(true, false, false), POOL_FRESH)
+    XCTAssertEqual(flags(true, true, false), POOL_FRESH | POOL_OCCUPIED)
+    XCTAssertEqual(flags(false, true, true), POOL_DOUBTFUL)
   }
 
   func testTheOrderOfTokensGoesAroundTheEnd() {

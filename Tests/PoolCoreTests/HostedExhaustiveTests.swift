@@ -22,13 +22,14 @@ import Testing
 
 final class HostedInterleavings {
   /// `collect`: of a ticket. `open`, `fail`: of what was granted as fresh; a loan is discarded by `fail`. `kill`: what is
-  /// idle is lost. `fetch`: an object to close.
-  enum Operation { case wait, start, collect, giveUp, cancel, open, fail, put, kill, fetch, confirm }
+  /// idle is lost. `vacate`: of what was granted as fresh, only the old object is closed. `fetch`: an object to close.
+  enum Operation { case wait, start, collect, giveUp, cancel, open, vacate, fail, put, kill, fetch, confirm }
 
   static let sets: [[[Operation]]] = [
     [[.wait, .open, .put, .kill], [.wait, .collect, .open, .put], [.start, .cancel, .fetch, .confirm]],
     [[.wait, .open, .put, .kill], [.start, .collect, .open, .fail], [.start, .cancel, .wait, .open]],
     [[.wait, .open, .put, .kill], [.wait, .collect, .fail, .giveUp], [.fetch, .confirm, .start, .cancel]],
+    [[.wait, .open, .put, .kill], [.wait, .collect, .vacate, .wait], [.start, .collect, .vacate, .wait]],
     [[.wait, .fail, .wait, .open], [.start, .giveUp, .start, .collect], [.wait, .open, .put, .confirm]],
   ]
 
@@ -123,6 +124,7 @@ final class HostedInterleavings {
       }
     case .cancel: cancel(index)
     case .open: open(index)
+    case .vacate: vacate(index)
     case .fail: giveBackUnfit(index)
     case .put: put(index)
     case .kill: kill()
@@ -175,6 +177,12 @@ final class HostedInterleavings {
     guard let slot = callers[index].slot, slot.pointee.state == .opening else { return }
     objects[number(slot)] = true
     pool.core.adopted(slot, now: pool.now)
+  }
+
+  private func vacate(_ index: Int) {
+    guard let slot = callers[index].slot, slot.pointee.isOccupied else { return giveBackUnfit(index) }
+    callers[index].slot = nil
+    pool.core.freshVacated(slot, now: pool.now)
   }
 
   private func giveBackUnfit(_ index: Int) {

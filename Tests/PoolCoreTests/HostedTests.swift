@@ -88,7 +88,22 @@ import Testing
     #expect(pool.put(slot))
     pool.core.lost(slot, now: pool.now)
     #expect(slot.pointee.state == .stale && pool.core.gauges.closing == 1 && pool.core.counters.lost == 1)
-    #expect(pool.fresh() == slot && !pool.hasCollectable && pool.core.total == 1)
+    #expect(pool.fresh() == slot && !pool.hasCollectable && pool.core.total == 1 && !slot.pointee.isOccupied)
+  }
+
+  @Test func aSlotWhoseObjectWasClosedFirstCountsUntilTheServerHasClosedItToo() throws {
+    pool.openAll(3)
+    for slot in pool.leased { #expect(pool.put(slot)) }
+    pool.core.reconnect(now: pool.now)
+    let slot = try #require(pool.fresh())
+    #expect(slot.pointee.isOccupied)
+    pool.core.freshStarted(slot, now: pool.now)
+    pool.core.freshVacated(slot, now: pool.now)
+    #expect(pool.tasks() == [Work(kind: .close, slot: slot)] && pool.core.total == 3)
+    #expect(pool.core.counters.connectFailures == 0 && pool.core.counters.discarded == 0)
+    #expect(!pool.core.isOpening && pool.core.gauges.closing == 3)
+    pool.core.closed(slot)
+    #expect(pool.core.total == 2 && !pool.core.isAwaitingEnds)
   }
 
   @Test func aGrantTakenBackLeavesTheObjectWithTheHost() throws {

@@ -68,14 +68,17 @@ extension World {
 
   // MARK: Opening
 
-  /// A caller or worker was handed a fresh slot: it closes the object it may have, and opens.
+  /// A caller or worker was handed a fresh slot: it closes the object it may have, and opens, or leaves that to another
+  /// time.
   func opensAsHost(_ slot: Int) {
     guard let id = freshAttempt[slot], var attempt = attempts[id] else { return fail("nothing was granted as fresh") }
     trace.note(now, "the host opens", slot, id)
     if isClosed || (isDrained && hasWorkers) { fail("a stopped pool has sessions opened") }
-    if let old = sessions[slot]?.id {
-      predecessor[slot] = old
-      agenda.enter(.lossIsSeen(slot: slot, session: old), at: now + random.span(0, ms(5)))
+    if let old = sessions[slot] {
+      predecessor[slot] = old.id
+      agenda.enter(.lossIsSeen(slot: slot, session: old.id), at: now + random.span(0, ms(5)))
+      if !slots[slot].isOccupied, !old.isKnownLost, !old.isUnfit { fail("the session in slot \(slot) does not count") }
+      if slots[slot].isOccupied, !isHolding, random.chance(permille: 400) { attempt.vacates = old }
     }
     sessions[slot] = nil
     place[slot] = .attempt(id)
@@ -84,7 +87,7 @@ extension World {
     decideFate(&attempt)
     attempts[id] = attempt
     core.freshStarted(slots + slot, now: now)
-    agenda.enter(.hostEnds(id), at: now + openingTime())
+    agenda.enter(.hostEnds(id), at: now + (attempt.vacates == nil ? openingTime() : random.span(0, ms(1))))
   }
 
   private func openingTime() -> Nanoseconds {
@@ -99,6 +102,7 @@ extension World {
     let slot = attempt.slot
     if slots[slot].attempt != attempt.number { fail("the number of an attempt changed under it") }
     freshAttempt[slot] = nil
+    if let old = attempt.vacates { return vacates(slot, old) }
     if let failure = attempt.failure ?? (attempt.isAbandoned ? .transient : nil) {
       trace.note(now, "the host fails", slot, id)
       place[slot] = .empty
@@ -114,6 +118,17 @@ extension World {
     }
     settleBooks()
     if attempt.failure == nil { checkFreshGranted("after a success") }
+  }
+
+  private func vacates(_ slot: Int, _ old: Session) {
+    trace.note(now, "the host has closed what was there", slot)
+    sessions[slot] = old
+    sessions[slot]?.isClosedByHost = true
+    place[slot] = .pool
+    core.freshVacated(slots + slot, now: now)
+    if slots[slot].state != .closing { fail("a vacated slot is \(slots[slot].state)") }
+    settleBooks()
+    checkFreshGranted("after a slot was vacated")
   }
 
   private func adopts(_ slot: Int, _ attempt: Attempt) {

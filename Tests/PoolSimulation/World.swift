@@ -55,6 +55,8 @@ struct Attempt {
   var failure: ConnectFailure?
   var isAbandoned = false
   var isLostEarly = false
+  /// Hosted: it only closes the object that the slot had.
+  var vacates: Session?
 }
 
 enum WaiterPhase { case waiting, granted, refused }

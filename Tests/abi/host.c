@@ -131,8 +131,21 @@ void *host_take(struct host *host, void *token) {
   return NULL;
 }
 
+/* The slot's object goes; the token is the host's until its pool_discard(). */
+static int close_and_confirm(struct host *host, void *token) {
+  hold(host, token);
+  host_forget(host, token);
+  return pool_discard(host->pool, token);
+}
+
+static bool is_occupied(void *token) { return token && POOL_TOKEN_FLAGS(token) & POOL_OCCUPIED; }
+
 void *host_get(struct host *host, int timeout_ms) {
   void *token = pool_get(host->pool, timeout_ms);
+  while (timeout_ms != 0 && is_occupied(token)) {
+    CHECK_INT(close_and_confirm(host, token), ==, 0);
+    token = pool_get(host->pool, timeout_ms);
+  }
   if (token)
     return host_take(host, token);
   last_code = pool_errcode();
@@ -147,13 +160,6 @@ void *host_get_working(struct host *host, int timeout_ms) {
   }
   CHECK(works(host_object(host, token)));
   return token;
-}
-
-/* The slot's object goes; the token is the host's until its pool_discard(). */
-static int close_and_confirm(struct host *host, void *token) {
-  hold(host, token);
-  host_forget(host, token);
-  return pool_discard(host->pool, token);
 }
 
 int host_put_only(struct host *host, void *token) {

@@ -23,8 +23,9 @@ struct host {
 struct host *host_start(int min_size, int max_size);
 struct host *host_start_with(const pool_options_t *options);
 
-/* A loan with an open object: pool_get(), and what it asks for. One that cannot be opened is given to pool_fail(), and
- * NULL returned with the code of pool_get() or POOL_ECONNECT in `host_code()`. */
+/* A loan with an open object: pool_get(), and what it asks for; with a timeout, a slot whose old object must go is vacated
+ * first. One that cannot be opened is given to pool_fail(), and NULL returned with the code of pool_get() or POOL_ECONNECT
+ * in `host_code()`. */
 void *host_get(struct host *host, int timeout_ms);
 int host_code(void);
 /* As host_get() for what another function than pool_get() has granted. */

@@ -2,6 +2,7 @@
 #include "host.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -182,6 +183,36 @@ TEST_LIMIT(discards_under_load_stay_within_the_limit, 60) { churn(2000, 4, DISCA
 TEST_LIMIT(reconnects_under_load_stay_within_the_limit, 60) { churn(2000, 4, RECONNECT); }
 TEST_LIMIT(killed_sessions_under_load_stay_within_the_limit, 60) { churn(2000, 4, KILL | COLLECT); }
 LONG_TEST(hosted_churn_of_every_kind_stays_within_the_limit, 120) { churn(30000, 8, COLLECT | DISCARD | RECONNECT | KILL); }
+
+static void *thaw_later(void *pid) {
+  nap_ms(300);
+  CHECK_INT(kill(*(int *)pid, SIGCONT), ==, 0);
+  return NULL;
+}
+
+/* The old session was closed and the new one opened at once, so a slow server had both. */
+TEST(a_session_that_is_replaced_counts_until_the_server_has_ended_it) {
+  struct host *host = host_start(0, 1);
+  REQUIRE(host);
+  void *token = host_get_working(host, POOL_TIMEOUT_DEFAULT);
+  REQUIRE(token);
+  int pid = host_pid(host, token);
+  CHECK_INT(host_put(host, token), ==, 0);
+  struct monitor monitor;
+  start_monitor(&monitor, host);
+  REQUIRE_INT(kill(pid, SIGSTOP), ==, 0);
+  pthread_t thaw;
+  pthread_create(&thaw, NULL, thaw_later, &pid);
+  CHECK_INT(pool_reconnect(host->pool), ==, 0);
+  token = host_get_working(host, slow(5000));
+  pthread_join(thaw, NULL);
+  REQUIRE(token);
+  CHECK_INT(host_pid(host, token), !=, pid);
+  CHECK_INT(STAT(host->pool, connect_failures), ==, 0);
+  CHECK_INT(host_put(host, token), ==, 0);
+  check_limit(&monitor, host, 1);
+  host_end(host);
+}
 
 TEST_LIMIT(resizing_under_load_serves_everybody, 60) {
   struct host *host = host_start(0, 4);

@@ -118,6 +118,30 @@ MUTANTS = [
         "    case .opening where settings.isHosted: break  // An event of the session before.\n",
         "",
     ),
+    Mutant(
+        "a-vacated-slot-is-free-at-once",
+        HOSTED,
+        "    oweReplacement()\n    beginLater(slot, .closing)\n    // There is room",
+        "    oweReplacement()\n    vacate(slot)\n    // There is room",
+    ),
+    Mutant(
+        "what-must-go-does-not-count",
+        RELEASE,
+        "      slot.pointee.isOccupied = !slot.pointee.isLost\n",
+        "",
+    ),
+    Mutant(
+        "a-vacated-slot-is-opening-still",
+        HOSTED,
+        "    opening.remove(slot)\n    oweReplacement()\n",
+        "    oweReplacement()\n",
+    ),
+    Mutant(
+        "a-vacated-slot-makes-room-for-nobody",
+        HOSTED,
+        "    // There is room for another attempt.\n    serve(now: now)\n",
+        "",
+    ),
     # Loans and their end
     Mutant(
         "what-is-condemned-stays-with-the-host",
@@ -148,7 +172,7 @@ MUTANTS = [
     Mutant(
         "a-session-ends-behind-the-back-of-its-host",
         RELEASE,
-        "    if settings.isHosted { return leaveToHost(slot) }\n",
+        "      return leaveToHost(slot)\n",
         "",
     ),
     Mutant(

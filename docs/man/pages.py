@@ -75,7 +75,7 @@ PAGES = (
     Page(
         "pools of connections that the host program makes",
         ("pool_create_hosted", "pool_adopt", "pool_fail", "pool_collect"),
-        macros=("POOL_FRESH", "POOL_TOKEN_SLOT", "POOL_CLOSE"),
+        macros=("POOL_FRESH", "POOL_OCCUPIED", "POOL_TOKEN_SLOT", "POOL_CLOSE"),
         introductions=("hosted pools",),
         see=("pool_get", "pool_put", "pool_options_init"),
     ),

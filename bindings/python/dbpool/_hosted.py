@@ -227,6 +227,9 @@ class HostedPool:
                     _lib.discard(self.handle, token)
                     token = next(self._tries)
                     continue
+                if token.value & _lib.TOKEN_OCCUPIED and self._vacates(token, deadline):
+                    token = _lib.NO_TOKEN
+                    continue
                 opening = Opening(self, token, patience)
                 try:
                     return token, self._open(opening)
@@ -307,9 +310,7 @@ class HostedPool:
             raise self._driver.failure(_lib.failure(code))
 
     def _close_object(self, token: _lib.Token) -> None:
-        connection = self.objects.pop(token.value & SLOT, None)
-        if connection is not None:
-            self._driver.close(connection)
+        self._close_old(token)
         _lib.discard(self.handle, token)
 
     def lost(self, token: _lib.Token) -> None:
@@ -386,12 +387,25 @@ class HostedPool:
         with self._retries_lock:
             self._retries += 1
 
+    def _vacates(self, token: _lib.Token, deadline: Deadline) -> bool:
+        """True: the object of an occupied slot is closed, and the slot given back, which counts until the server has
+        closed its end: it never has one session too many. The caller's turn comes again."""
+        if deadline.is_over() and not deadline.extend(_CLOSING_MS):
+            return False
+        self._close_object(token)
+        token.__class__ = TOKEN
+        return True
+
+    def _close_old(self, token: _lib.Token) -> None:
+        """The object that the slot has, if any."""
+        before = self.objects.pop(token.value & SLOT, None)
+        if before is not None:
+            self._driver.close(before)
+
     def _open(self, opening: Opening) -> Any:
         _collector.watch(self)
         driver, token = self._driver, opening.token
-        before = self.objects.pop(token.value & SLOT, None)
-        if before is not None:
-            driver.close(before)
+        self._close_old(token)
         connection = None
         try:
             connection = driver.connect_here(opening) if driver.connects_in_caller else opening.connect()

@@ -76,6 +76,7 @@ class Token(Pointer):
 
 
 TOKEN_FRESH = 1
+TOKEN_OCCUPIED = 4
 TOKEN_SLOT = 0xFFFFFF00
 # Answers of pool_put().
 CLOSE = 1

@@ -10,11 +10,11 @@ import time
 import weakref
 
 import pytest
-from drivers import DriverError, ScriptedDriver
+from drivers import DriverError, ScriptedDriver, Socket
 from support import Thread, eventually
 
 import dbpool
-from dbpool import _hosted, _opening
+from dbpool import _hosted, _lib, _opening
 from dbpool._hosted import HostedPool
 
 
@@ -348,6 +348,28 @@ def test_who_waits_when_every_idle_object_is_lost_is_served_without_a_put(make, 
         pool.discard(token, connection)
     for waiter in waiters:
         pool.release(*waiter.finish())
+
+
+@pytest.mark.parametrize("timeout", [5, 0])
+def test_a_session_that_is_replaced_counts_until_the_server_has_ended_it(make, driver, monkeypatch, timeout):
+    pool = make(max_size=1)
+    pool.release(*pool.acquire())
+    old = driver.opened[0]
+    monkeypatch.setattr(old, "close", old.ours.close)  # the server's end stays open
+    monkeypatch.setattr(pool, "collect", lambda: 0)  # the borrower is first
+    monkeypatch.setattr(_hosted, "_CLOSING_MS", 5000)
+    sessions = []
+    monkeypatch.setattr(driver, "connect", lambda _: sessions.append(old.server.fileno()) or Socket())
+    _lib.reconnect(pool.handle)
+    borrower = Thread(pool.acquire, timeout)
+    assert eventually(lambda: driver.closed == [old])
+    time.sleep(0.1)
+    assert sessions == []
+    old.server.close()
+    token, connection = borrower.finish()
+    assert sessions == [-1]
+    assert pool.stats().connect_failures == 0
+    pool.release(token, connection)
 
 
 def test_idle_objects_above_min_size_are_closed_in_time(make, driver):
