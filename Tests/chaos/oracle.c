@@ -6,6 +6,7 @@
 #include "figures.h"
 #include "ledger.h"
 #include "loans.h"
+#include "quiet.h"
 #include "rests.h"
 
 #include <malloc.h>
@@ -20,7 +21,7 @@ enum {
   FORKERS = 2,
   STACK = 256 * 1024,
   WARM_US = 2000000,
-  REST_US = 30000000,
+  SESSIONS_US = 30000000,
   STUCK_US = 30000000,
   GROWTH_KIB = 2048,
   ALLOCATED_PERCENT = 1, /* an hour: of about a mebibyte that is three bytes a second */
@@ -107,62 +108,6 @@ static void end_if_stuck(void) {
   }
 }
 
-/* ---------------------------------------------------------------------------------------------------- rest */
-
-static bool all_at_rest(void) {
-  for (int i = 0; i < thread_count; i++)
-    if (atomic_load(&threads[i].began_us) != 0)
-      return false;
-  return true;
-}
-
-static bool is_whole(pool_t *pool) {
-  pool_stats_t stats = {.size = sizeof stats};
-  return pool_stats(pool, &stats) == 0 && stats.idle == LEAST_SIZE && stats.total == LEAST_SIZE && stats.waiting == 0;
-}
-
-static bool is_rested(int expected_threads, const struct figures *baseline) {
-  for (int i = 0; i < POOLS; i++)
-    if (!is_whole(pools[i]))
-      return false;
-  return count_threads() == expected_threads && (!baseline || count_descriptors() == baseline->descriptors);
-}
-
-/* All threads stop at their gate, and both pools are full of new connections and idle: then the figures are exact. */
-static bool rest(const struct figures *baseline, struct figures *figures) {
-  atomic_store(&resting, true);
-  while (!all_at_rest()) {
-    end_if_stuck();
-    nap_us(1000);
-  }
-  for (int i = 0; i < POOLS; i++) {
-    pool_resume(pools[i]);
-    pool_resize(pools[i], LEAST_SIZE, LEAST_SIZE);
-    pool_reconnect(pools[i]);
-  }
-  int expected = 1 + thread_count + 1; /* the main thread, ours, and the library's */
-  int64_t end = now_us() + REST_US;
-  while (!is_rested(expected, baseline) && now_us() < end)
-    nap_us(1000);
-  *figures = figures_now();
-  return is_rested(expected, baseline);
-}
-
-static void print_report(void) {
-  ledger_print();
-  printf("  %ld lines in the log; the latest get ended %.1f ms after its timeout\n", atomic_load(&log_lines),
-         (double)ledger->latest_us / 1000);
-  printf("  %ld wrong answers, %ld double owners\n", ledger->wrong_answers, ledger->double_owners);
-  rests_print();
-  for (int i = 0; i < POOLS; i++) {
-    pool_stats_t stats = {.size = sizeof stats};
-    if (pool_stats(pools[i], &stats) == 0)
-      printf("  %s: %lu opened, %lu lost, %lu expired, %lu discarded, %lu resets, %lu checks, %lu failed connects\n",
-             pool_name_of(i), stats.opened, stats.lost, stats.expired, stats.discarded, stats.resets, stats.checks,
-             stats.connect_failures);
-  }
-}
-
 /* --------------------------------------------------------------------------------------------- the server */
 
 static long ask_server(const char *query) {
@@ -184,10 +129,48 @@ static long sessions(void) {
 }
 
 static bool wait_for_sessions(long wanted) {
-  int64_t end = now_us() + REST_US;
+  int64_t end = now_us() + SESSIONS_US;
   while (sessions() != wanted && now_us() < end)
     nap_us(20000);
   return sessions() == wanted;
+}
+
+/* ---------------------------------------------------------------------------------------------------- rest */
+
+static bool all_at_rest(void) {
+  for (int i = 0; i < thread_count; i++)
+    if (atomic_load(&threads[i].began_us) != 0)
+      return false;
+  return true;
+}
+
+/* All threads stop at their gate, and both pools are full of new connections and idle: then the figures are exact. */
+static bool rest(const struct figures *baseline, struct figures *figures) {
+  atomic_store(&resting, true);
+  while (!all_at_rest()) {
+    end_if_stuck();
+    nap_us(1000);
+  }
+  bool is_rested = quiet_await(thread_count, baseline, figures);
+  if (!is_rested)
+    quiet_tell(sessions());
+  return is_rested;
+}
+
+static void print_report(void) {
+  ledger_print();
+  printf("  %ld lines in the log; the latest get ended %.1f ms after its timeout\n", atomic_load(&log_lines),
+         (double)ledger->latest_us / 1000);
+  printf("  %ld wrong answers, %ld double owners\n", ledger->wrong_answers, ledger->double_owners);
+  rests_print();
+  quiet_print();
+  for (int i = 0; i < POOLS; i++) {
+    pool_stats_t stats = {.size = sizeof stats};
+    if (pool_stats(pools[i], &stats) == 0)
+      printf("  %s: %lu opened, %lu lost, %lu expired, %lu discarded, %lu resets, %lu checks, %lu failed connects\n",
+             pool_name_of(i), stats.opened, stats.lost, stats.expired, stats.discarded, stats.resets, stats.checks,
+             stats.connect_failures);
+  }
 }
 
 /* ---------------------------------------------------------------------------------------------------- main */

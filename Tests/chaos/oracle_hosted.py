@@ -133,10 +133,17 @@ class Oracle:
         self.pool.resume()
         self.pool.resize(0, SIZE)
         self.pool.reconnect()
-        end = time.monotonic() + REST_SECONDS
-        while not self._is_rested(baseline) and time.monotonic() < end:
+        began = time.monotonic()
+        latest = 0.0
+        while not (is_rested := self._is_rested(baseline)) and time.monotonic() < began + REST_SECONDS:
+            before = time.monotonic()
             time.sleep(0.01)
-        return self._is_rested(baseline), figures()
+            latest = max(latest, time.monotonic() - before - 0.01)
+        if not is_rested:
+            print(f"  no rest in {REST_SECONDS:.0f} s; naps of 10 ms were {latest * 1000:.1f} ms too long at worst")
+            print(f"    {self.pool.stats()}")
+            print(f"    descriptors and threads {counts()} of {baseline and baseline[:2]}", flush=True)
+        return is_rested, figures()
 
     def _is_rested(self, baseline: Figures | None) -> bool:
         stats = self.pool.stats()
