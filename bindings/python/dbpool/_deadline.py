@@ -30,6 +30,11 @@ class Deadline:
         self._instant = time.monotonic() + more_ms / 1000
         return True
 
+    @property
+    def given_seconds(self) -> float:
+        """What it was made with."""
+        return self._timeout_ms / 1000
+
     def left_ms(self) -> int:
         if self._timeout_ms == TIMEOUT_INFINITE:
             return TIMEOUT_INFINITE

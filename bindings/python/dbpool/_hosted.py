@@ -58,7 +58,7 @@ class Opening:
         self.is_left = False
         self._pool = weakref.ref(pool)  # a connect that hangs does not keep it
         self._driver = pool._driver
-        self._patience = patience
+        self.patience = patience
 
     def connect(self) -> Any:
         """By the driver."""
@@ -71,7 +71,7 @@ class Opening:
             return driver.connect(self.seconds_left())
 
     def seconds_left(self) -> float | None:
-        return self._patience.seconds_left()
+        return self.patience.seconds_left()
 
     def run(self, work: Callable[[], Any], leave: _opening.Leave) -> Any:
         """`work()` on another thread. Raises what it raises, or GivenUp: then `leave` gets the outcome and the slot."""
@@ -234,7 +234,7 @@ class HostedPool:
                 try:
                     return token, self._open(opening)
                 except _opening.GivenUp as error:
-                    raise self._given_up(error.seconds, failed) from failed
+                    raise self._given_up(opening, error.seconds, failed) from failed
                 except Exception as error:
                     if opening.is_left:
                         raise
@@ -418,15 +418,16 @@ class HostedPool:
             raise
         return connection
 
-    def _given_up(self, seconds: float | None, failed: Exception | None) -> Exception:
+    def _given_up(self, opening: Opening, seconds: float | None, failed: Exception | None) -> Exception:
         if seconds is None:
             return self._driver.failure(_lib.local_failure(ConnectError, "the process was forked meanwhile"))
-        return self._driver.failure(self.cut_off(seconds, failed))
+        return self._driver.failure(self.cut_off(opening, seconds, failed))
 
-    def cut_off(self, seconds: float, failed: Exception | None = None) -> Error:
-        """A connect takes longer than the caller has. Told with the failure of the attempt before, this caller's or
-        another's: when the time left was short, that is all there is to know."""
-        detail = f"connecting takes longer than {seconds:.3g} s: {NO_ANSWER}"
+    def cut_off(self, opening: Opening, seconds: float, failed: Exception | None = None) -> Error:
+        """A connect takes longer than the `seconds` that the caller had left for it. Told with the failure of the
+        attempt before, this caller's or another's: when the time left was short, that is all there is to know."""
+        given = opening.patience.given_seconds
+        detail = f"no connection in {given:g} s: connecting takes longer than the {seconds:.3g} s left: {NO_ANSWER}"
         cause = self._last_cause if failed is None else self._driver.message(failed)
         if cause:
             detail = f"{detail}; the attempt before: {cause}"

@@ -280,7 +280,7 @@ class AbstractConnectionPool:
         except _opening.NoThread:
             return work()
         except _opening.GivenUp as error:
-            raise _failure(self._hosted.cut_off(error.seconds or 0)) from None
+            raise _failure(self._hosted.cut_off(opening, error.seconds or 0)) from None
 
     # ------------------------------------------------------------------------------------------------ borrowing
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import importlib
 import os
-import re
 import socket
 import textwrap
 import threading
@@ -80,7 +79,7 @@ def test_a_silent_handshake_ends_with_the_timeout(through, proxy, driver):
         assert isinstance(caught.value, (dbpool.ConnectError, dbpool.PoolTimeout))
         if timeout == 0.3:
             assert isinstance(caught.value, dbpool.ConnectError)
-            assert re.search(r"connecting takes longer than 0\.(3|2\d+) s", str(caught.value))
+            assert "no connection in 0.3 s: connecting takes longer than" in str(caught.value)
     # The attempt goes on and keeps its slot: no other is made beside it.
     assert eventually(lambda: proxy.accepted == 1)
     assert (pool.stats().connecting, len(_opening._running)) == (1, 1)
@@ -95,7 +94,7 @@ def test_a_connect_that_is_cut_off_tells_of_the_failure_before(make, driver):
     with pytest.raises(base, match="refused"):
         pool.getconn(0.5)
     with socket.create_server(("127.0.0.1", port)), within(1.5):
-        with pytest.raises(dbpool.ConnectError, match=r"longer than .*; the attempt before: .*refused") as caught:
+        with pytest.raises(dbpool.ConnectError, match=r"in 1\.5 s: .*; the attempt before: .*refused") as caught:
             pool.getconn(1.5)
         assert "secret" not in str(caught.value)
 

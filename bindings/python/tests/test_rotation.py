@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import logging
 import pprint
-import time
 import traceback
 
 import pytest
 from drivers import driver_pool, pid, value
+from support import eventually
 
 ROLE = "rotated_role"
 CANARY = "canary-93b1"
@@ -76,7 +76,7 @@ def test_a_function_is_asked_before_each_connect(make_pool, admin):
     admin(f"ALTER ROLE {ROLE} PASSWORD 'second'")
     password.now = "second"
     admin(f"SELECT pg_terminate_backend({first}, 5000)")
-    time.sleep(0.1)  # the watch hears of it a moment after the server has told us
+    assert eventually(lambda: pool.stats().lost == 1)  # the watch hears of it a moment after us
     connection = pool.getconn()
     assert pid(connection) != first
     assert password.asked == 2
