@@ -118,6 +118,21 @@ static void tell_pool(int i) {
          stats->gets, stats->puts, stats->opened, stats->connect_failures, stats->lost, stats->expired, stats->idle_closed,
          stats->discarded, stats->resets, stats->reset_failures, stats->checks, stats->check_failures,
          stats->stuck_connectors, stats->internal_errors);
+  /* A try that finds nothing says why nothing opens. */
+  void *conn = pool_get(pools[i], 0);
+  printf("      %s\n", conn ? "lends a connection" : pool_errmsg());
+  if (conn)
+    pool_put(pools[i], conn);
+}
+
+/* How many want a processor: whoever sleeps wakes in time beside them, and who has to compute does not come to an end. */
+static void tell_load(void) {
+  char line[100] = "";
+  FILE *file = fopen("/proc/loadavg", "re");
+  bool is_read = file && fgets(line, sizeof line, file);
+  if (file)
+    fclose(file);
+  printf("    load %s", is_read ? line : "unknown\n");
 }
 
 void quiet_tell(long sessions) {
@@ -126,6 +141,7 @@ void quiet_tell(long sessions) {
          (double)quiet.late_us / 1e6);
   printf("    %d threads of %d, %d descriptors of %d, %ld sessions at the server\n", quiet.found.threads,
          quiet.wanted.threads, quiet.found.descriptors, quiet.wanted.descriptors, sessions);
+  tell_load();
   for (int i = 0; i < POOLS; i++)
     tell_pool(i);
 }
