@@ -270,7 +270,9 @@ int pool_reconnect(pool_t *pool);
  *            same token. Or'ed with POOL_COLLECT: idle objects are to be closed, pool_collect() has their tokens. Roll
  *            back before the put: the pool cannot see the transaction.
  *     discard a lent token: the object is closed already, or will be at once; a token that pool_put() answered with
- *            POOL_CLOSE, or that came from pool_collect(): its object is closed now.
+ *            POOL_CLOSE, or that came from pool_collect(): its object is closed now. If the server or the network has
+ *            ended the session, pool_report() with "08006" before it: then one slot at a time is granted as fresh until
+ *            the server is known to answer.
  *
  * A slot counts until the host has confirmed and the server has closed its end, or a second later. min_size means: do not
  * shrink below it. In a forked child every token from before is POOL_EFORKED: forget the objects, do not close them.

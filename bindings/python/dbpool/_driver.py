@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from ._hosted import Opening
 
 
+# What psycopg2's `closed` is of a connection whose session has ended.
+CLOSED_BY_OTHERS = 2
+
+
 class Driver(Protocol):
     """What a hosted pool needs to know of a driver."""
 
@@ -41,6 +45,9 @@ class Driver(Protocol):
 
     def close(self, connection: Any) -> None:
         """Closes it; never raises, and does not wait for the network."""
+
+    def is_lost(self, connection: Any) -> bool:
+        """Whether it is broken, by the server's or the network's doing: not one that its user has closed."""
 
     def sqlstate(self, error: Exception) -> str | None:
         """Of a connect that failed, as far as it can be known; None where the server did not say."""

@@ -29,6 +29,9 @@ _SLICE_MS, _LONGEST_TRY = 50, 20.0
 
 _logger = logging.getLogger("dbpool.pool")
 
+# connection_failure
+_CONNECTION_FAILURE = b"08006"
+
 # Which of them, nobody can tell from outside.
 NO_ANSWER = "the name is not resolved yet, or the server has not finished the login"
 
@@ -281,12 +284,20 @@ class HostedPool:
 
     def discard(self, token: _lib.Token, connection: Any) -> None:
         """Give back a broken connection: it is closed here. As `release`."""
-        code = _lib.discard(self.handle, token)
+        code = self.ends(token, connection)
         if code:
             self._refused(code)
         else:
             self._driver.close(connection)
         token.__class__ = TOKEN
+
+    def ends(self, token: _lib.Token | int, connection: Any) -> int:
+        """Ends the loan of what is to be closed; the library's answer. Told that the session is lost, the library lets
+        one caller at a time connect until it knows of the server: at the beginning of an outage all come at once."""
+        if connection is not None and self._driver.is_lost(connection):
+            _lib.report(self.handle, token, _CONNECTION_FAILURE)
+        code: int = _lib.discard(self.handle, token)
+        return code
 
     def report_error(self, token: _lib.Token, sqlstate: str) -> bool:
         """Tell of an error of the server on a lent connection. True: it is closed when it is given back, because its

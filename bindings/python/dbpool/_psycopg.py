@@ -150,6 +150,9 @@ class _Driver:
         connection._pool = None
         psycopg.Connection.close(connection)
 
+    def is_lost(self, connection: Any) -> bool:
+        return bool(connection.broken)
+
     def message(self, error: Exception) -> str | None:
         return self._redacted(str(error).strip()) if isinstance(error, psycopg.OperationalError) else None
 

@@ -11,6 +11,7 @@ import psycopg2
 from psycopg2 import extensions
 
 from . import _connecting, _driver_errors, errors
+from ._driver import CLOSED_BY_OTHERS
 from ._hosted import Opening
 from ._refusing import is_refusing
 from ._sessions import UNKNOWN, Session, SessionPool, cancelling, notice, watch_cursor
@@ -206,6 +207,9 @@ class _Driver:
             connection.__class__ = self.lent
         with contextlib.suppress(psycopg2.Error), Limit(connection, _CLOSE_SECONDS):
             extensions.connection.close(connection)  # with an error it is closed, too
+
+    def is_lost(self, connection: Any) -> bool:
+        return bool(connection.closed == CLOSED_BY_OTHERS)
 
     def message(self, error: Exception) -> str | None:
         return self._redacted(str(error).strip()) if isinstance(error, psycopg2.OperationalError) else None

@@ -21,6 +21,7 @@ from psycopg2.pool import PoolError
 
 from . import _connecting, _driver_errors, _lib, _opening, errors
 from ._deadline import Deadline
+from ._driver import CLOSED_BY_OTHERS
 from ._hosted import SLOT, SLOT_AND_FLAGS, HostedPool, Opening
 from ._stats import PoolStats
 from ._values import Duration, milliseconds
@@ -139,6 +140,9 @@ class _Driver:
             else:
                 with Limit(connection, _CLOSE_SECONDS):
                     connection.close()
+
+    def is_lost(self, connection: Any) -> bool:
+        return bool(connection.closed == CLOSED_BY_OTHERS)
 
     def sqlstate(self, error: Exception) -> str | None:
         return _driver_errors.sqlstate(str(error)) if isinstance(error, psycopg2.OperationalError) else None
@@ -348,7 +352,7 @@ class AbstractConnectionPool:
         if entry is not None:
             entry[_RETURNED] = token
         conn = self._hosted.objects.get(slot)
-        if _lib.discard(self._handle, token) == 0 and conn is not None:
+        if self._hosted.ends(token, conn) == 0 and conn is not None:
             self._driver.close(conn)
 
     def _getconn_by_key(self, key: Hashable, timeout: Duration | None) -> Any:

@@ -39,6 +39,7 @@ class ScriptedDriver:
         self.failures = []
         self.opened = []
         self.closed = []
+        self.lost = []
         self.seconds = []
         self.fed = []
 
@@ -58,6 +59,9 @@ class ScriptedDriver:
     def close(self, connection):
         self.closed.append(connection)
         connection.close()
+
+    def is_lost(self, connection):
+        return connection in self.lost
 
     def sqlstate(self, error):
         return getattr(error, "sqlstate", None)

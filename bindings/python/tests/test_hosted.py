@@ -372,6 +372,23 @@ def test_a_session_that_is_replaced_counts_until_the_server_has_ended_it(make, d
     pool.release(token, connection)
 
 
+# At the beginning of an outage all come back at once, before anybody has heard of it.
+@pytest.mark.parametrize(("are_lost", "at_a_time"), [(True, 1), (False, 2)])
+def test_when_sessions_were_lost_one_connects_at_a_time(make, driver, are_lost, at_a_time):
+    pool = make(max_size=2)
+    proceed, connect = threading.Event(), driver.connect
+    loans = [pool.acquire(), pool.acquire()]
+    driver.connect = lambda seconds: connect(seconds) if proceed.wait(10) else None
+    for token, connection in loans:
+        driver.lost += [connection] * are_lost
+        pool.discard(token, connection)
+    borrowers = [Thread(pool.acquire) for _ in range(2)]
+    assert eventually(lambda: (pool.stats().connecting, pool.stats().waiting) == (at_a_time, 2 - at_a_time))
+    proceed.set()
+    for borrower in borrowers:
+        pool.release(*borrower.finish())
+
+
 def test_idle_objects_above_min_size_are_closed_in_time(make, driver):
     pool = make(idle_timeout=0.1, min_size=1)
     loans = [pool.acquire(), pool.acquire()]
