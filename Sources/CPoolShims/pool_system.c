@@ -91,8 +91,20 @@ int pool_pipe_create(int *source, int *signal) {
   return 0;
 }
 
-/* By syscall(): write() and read() are cancellation points. A full pipe is a wake-up already pending. */
-void pool_pipe_signal(int signal) { (void)syscall(SYS_write, signal, "", 1); }
+/* By syscall(): write(), read() and sigtimedwait() are cancellation points. A full pipe is a wake-up already pending. A
+ * host may have closed the reading end alone: the SIGPIPE of that is ours, one that was pending before is not. */
+void pool_pipe_signal(int signal) {
+  enum { KERNEL_SET_SIZE = 8 };
+  const struct timespec no_time = {0, 0};
+  sigset_t broken, before, pending;
+  (void)sigemptyset(&broken);
+  (void)sigaddset(&broken, SIGPIPE);
+  (void)pthread_sigmask(SIG_BLOCK, &broken, &before);
+  bool was_pending = sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE) == 1;
+  if (syscall(SYS_write, signal, "", 1) < 0 && errno == EPIPE && !was_pending)
+    (void)syscall(SYS_rt_sigtimedwait, &broken, NULL, &no_time, KERNEL_SET_SIZE);
+  (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
 
 void pool_pipe_clear(int source) {
   char scratch[64];

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -46,6 +47,28 @@ TEST(files_on_the_numbers_of_closed_descriptors_are_not_written_to) {
   check_untouched(files);
   for (int i = 0; i < FILES; i++)
     CHECK_INT(close(files[i]), ==, 0);
+}
+
+/* A wake-up was a SIGPIPE in the thread that asked for it. */
+TEST(a_closed_end_of_the_librarys_pipe_kills_nobody) {
+  pool_t *pool = open_pool(0, 2);
+  REQUIRE(pool);
+  int reading = -1;
+  for (int fd = 3; fd < 64 && reading < 0; fd++) {
+    struct stat facts;
+    if (fstat(fd, &facts) == 0 && S_ISFIFO(facts.st_mode) && fcntl(fd, F_GETFL) == (O_RDONLY | O_NONBLOCK))
+      reading = fd;
+  }
+  REQUIRE_INT(reading, >=, 3);
+  CHECK_INT(close(reading), ==, 0);
+  for (int i = 0; i < 3; i++) {
+    PGconn *conn = get_working(pool, slow(3000));
+    CHECK_INT(pool_discard(pool, conn), ==, 0);
+  }
+  sigset_t pending;
+  CHECK_INT(sigpending(&pending), ==, 0);
+  CHECK_INT(sigismember(&pending, SIGPIPE), ==, 0);
+  close_whole(pool);
 }
 
 /* PQfinish would have said goodbye into the host's file, and closed it. */
