@@ -28,12 +28,15 @@ void pool_futex_wake(uint32_t *word, int count) {
 
 int pool_duplicate(int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, 3); }
 
-int pool_thread_start(void *(*body)(void *), void *argument) {
+int pool_thread_start(void *(*body)(void *), void *argument, bool calls_host) {
+  enum { OWN_STACK = 512 * 1024 };
+  size_t stack = 0;
   pthread_attr_t attributes;
   int error = pthread_attr_init(&attributes);
   if (error != 0) return error;
   (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  (void)pthread_attr_setstacksize(&attributes, 512 * 1024);
+  (void)pthread_attr_getstacksize(&attributes, &stack);
+  if (!calls_host || stack < OWN_STACK) (void)pthread_attr_setstacksize(&attributes, OWN_STACK);
 
   sigset_t all, before;
   (void)sigfillset(&all);

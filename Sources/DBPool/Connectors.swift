@@ -34,7 +34,7 @@ enum Connectors {
     }
     process.pointee.connectors += 1
     process.pointee.connectorLock.unlock()
-    let error = Threads.start({ _ in Connectors.run() }, nil)
+    let error = Threads.start({ _ in Connectors.run() }, nil, callsHost: true)
     return error == 0 ? 0 : startFailed(job, error)
   }
 

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 struct witness {
@@ -401,6 +402,33 @@ static int use_other_pool(void *context, void *conn) {
   CHECK_INT(pool_put(atomic_load(&witness->pool), other), ==, 0);
   atomic_store(&witness->done, 1);
   return 0;
+}
+
+/* As a deep recursion in an interpreter does. */
+static int use_much_stack(void *context, void *conn) {
+  (void)conn;
+  volatile char room[4 << 20];
+  for (size_t i = 0; i < sizeof room; i += 4096)
+    room[i] = 1;
+  atomic_fetch_add(&((struct witness *)context)->done, room[0]);
+  return 0;
+}
+
+TEST(a_callback_has_the_stack_of_any_thread) {
+  struct rlimit limit;
+  CHECK_INT(getrlimit(RLIMIT_STACK, &limit), ==, 0);
+  if (limit.rlim_cur < 8 << 20) {
+    printf("    not run: the program's own threads have less\n");
+    return;
+  }
+  struct witness *witness = new_witness();
+  pool_options_t options = watched_options(witness, 1, 1);
+  options.configure = use_much_stack;
+  pool_t *pool = open_pool_with(&options);
+  REQUIRE(pool);
+  CHECK_INT(pool_wait(pool, slow(8000)), ==, 0);
+  CHECK_INT(atomic_load(&witness->done), ==, 1);
+  close_watched(pool, witness);
 }
 
 TEST(a_callback_may_use_another_pool) {

@@ -37,8 +37,9 @@ static inline void pool_cpu_relax(void) {
 #endif
 }
 
-/* Starts a detached thread with a stack of 512 KiB and all signals blocked. 0, or an errno value. */
-int pool_thread_start(void *(*body)(void *), void *argument);
+/* Starts a detached thread with all signals blocked, and a stack of 512 KiB; with one as large as the program's own
+ * threads get by default if it `calls_host`. 0, or an errno value. */
+int pool_thread_start(void *(*body)(void *), void *argument, bool calls_host);
 
 /* The kernel's number of the calling thread. */
 int pool_thread_id(void);

@@ -7,7 +7,7 @@ import logging
 import threading
 
 import pytest
-from support import eventually, query
+from support import eventually, query, run_program
 
 import dbpool
 from dbpool import _callbacks
@@ -55,6 +55,25 @@ def test_no_exception_passes_through_the_library(make_pool, kind):
     with pytest.raises(dbpool.ConnectError) as caught:
         make_pool(configure=fail).get(1)
     assert isinstance(caught.value.__cause__, kind)
+
+
+def test_a_recursion_without_end_is_an_exception():
+    """The interpreter's limit is made for stacks of ordinary threads."""
+    program = """
+        import dbpool
+
+        def recurse(_):
+            sorted([1, 2], key=recurse)
+
+        with dbpool.Pool(max_size=1, configure=recurse) as pool:
+            try:
+                pool.get(2)
+            except dbpool.ConnectError as error:
+                assert isinstance(error.__cause__, RecursionError), repr(error.__cause__)
+            else:
+                raise AssertionError("nothing was raised")
+    """
+    assert run_program(program) == ""
 
 
 def test_a_callback_that_has_recovered_is_no_cause(make_pool):
