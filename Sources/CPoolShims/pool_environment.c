@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 bool pool_has_foreign_rights(void) { return getauxval(AT_SECURE) != 0; }
@@ -28,4 +29,12 @@ bool pool_home(char *path, size_t size) {
   if (!home || !home[0]) return false;
   int length = snprintf(path, size, "%s", home);
   return length > 0 && (size_t)length < size;
+}
+
+const char *pool_passfile_fault(const char *path) {
+  struct stat about;
+  if (stat(path, &about) != 0) return NULL;
+  if (!S_ISREG(about.st_mode)) return "is not a plain file";
+  if (about.st_mode & (S_IRWXG | S_IRWXO)) return "may be read by others: its mode must be 0600 or less";
+  return NULL;
 }

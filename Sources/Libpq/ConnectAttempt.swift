@@ -80,7 +80,7 @@ public enum ConnectAttempt {
     attempt.noteProgress(&hooks)
     hooks.leaveLibpq()
     let end = attempt.poll(&hooks)
-    return attempt.finish(end, &mark, &hooks, &message)
+    return attempt.finish(end, parameters, &mark, &hooks, &message)
   }
 }
 
@@ -177,9 +177,10 @@ private struct Attempt {
 
   /// Turns the end into the result; a connection that is not open is finished.
   func finish<Hooks: ConnectHooks>(
-    _ end: End, _ mark: inout TargetMark, _ hooks: inout Hooks, _ message: inout Message
+    _ end: End, _ parameters: ConnectParameters, _ mark: inout TargetMark, _ hooks: inout Hooks,
+    _ message: inout Message
   ) -> ConnectResult {
-    let result = outcome(end, &mark, &message)
+    let result = outcome(end, parameters, &mark, &message)
     switch result {
     case .open, .abandoned: return result
     case .failed, .stopped, .outOfMemory:
@@ -191,7 +192,9 @@ private struct Attempt {
     }
   }
 
-  private func outcome(_ end: End, _ mark: inout TargetMark, _ message: inout Message) -> ConnectResult {
+  private func outcome(
+    _ end: End, _ parameters: ConnectParameters, _ mark: inout TargetMark, _ message: inout Message
+  ) -> ConnectResult {
     let libpq = pool_libpq_table().pointee
     switch end {
     case .connected:
@@ -205,7 +208,10 @@ private struct Attempt {
       message.appendCleanedVerbose(cString: error)
       if message.isEmpty { message.append("connection failed") }
       // libpq itself gives up when it is asked for a password and has none: the one lasting failure without SQLSTATE.
-      if libpq.connectionNeedsPassword(connection) != 0 { return .failed(.permanent) }
+      if libpq.connectionNeedsPassword(connection) != 0 {
+        message.appendPasswordFile(parameters)
+        return .failed(.permanent)
+      }
       return .failed(FailureKind(verboseMessage: UnsafeBufferPointer(cString: error)))
     case .timedOut:
       mark = target

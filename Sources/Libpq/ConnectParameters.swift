@@ -135,6 +135,8 @@ private struct EffectiveOptions {
       } else if name.isEqual(to: "fallback_application_name") || name.isEqual(to: "application_name") {
         // libpq takes the second for the first when that is not set anywhere.
         if let fallback = self.fallback, fallback[0] != 0 { body(keyword, fallback, nothing) }
+      } else if name.isEqual(to: "sslpassword") {
+        body(keyword, cString(PinnedOptions.noPassphrase), nothing)
       } else if let (folder, file) = pinned.file(name) {
         body(keyword, folder, file)
       } else if PinnedOptions.isNothingWhenEmpty(name) {

@@ -19,6 +19,9 @@ struct PinnedOptions {
       || keyword.isEqual(to: "ssl_max_protocol_version") || keyword.isEqual(to: "gsslib")
   }
 
+  /// Without any `sslpassword` OpenSSL would ask for that of an encrypted key on the terminal, and wait for an answer.
+  static var noPassphrase: StaticString { "(libdbpool has no passphrase)" }
+
   /// The file that libpq looks for in the home folder: the two parts of its path.
   func file(_ keyword: UnsafeBufferPointer<UInt8>) -> (UnsafePointer<CChar>, UnsafePointer<CChar>)? {
     guard let home else { return nil }

@@ -109,12 +109,14 @@ struct Targets {
     _ values: UnsafeMutablePointer<UnsafePointer<CChar>?>
   ) -> Int {
     var used = 0
+    let hidesFile = PasswordFile.fault(parameters) != nil
     for index in 0..<parameters.count {
       guard let keyword = parameters.keywords[index] else { continue }
       let name = UnsafeBufferPointer<UInt8>(cString: keyword)
       if name.isEqual(to: "host") || name.isEqual(to: "hostaddr") || name.isEqual(to: "port") { continue }
       keywords[used] = keyword
-      values[used] = parameters.values[index]
+      values[used] =
+        hidesFile && name.isEqual(to: "passfile") ? cString(PasswordFile.nowhere) : parameters.values[index]
       used &+= 1
     }
     return used

@@ -15,4 +15,7 @@ bool pool_libpq_variable(char *name, size_t size);
  * none, or it does not fit. */
 bool pool_home(char *path, size_t size);
 
+/* What libpq dislikes about the password file at `path`, in words; NULL if nothing, or if there is no such file. */
+const char *pool_passfile_fault(const char *path);
+
 #endif
