@@ -344,10 +344,13 @@ class HostedPool:
         """The next grant. What the driver said when this caller's own connect failed counts for more than what the
         library knows."""
         left_ms = deadline.left_ms()
-        if left_ms == 0:
-            raise failed or self._driver.failure(_lib.failure())
+        if left_ms == 0 and failed:
+            raise failed
         try:
             self._count_retry()
+            if left_ms == 0:
+                granted: _lib.Token = self._get(0)
+                return granted
             return self._queue(deadline, left_ms)
         except (PoolTimeout, ConnectError) as error:
             raise failed or self._driver.failure(self._explained(error)) from None

@@ -227,9 +227,20 @@ def _declare(library: CDLL, name: str, restype: Any, argtypes: tuple[Any, ...], 
 # ------------------------------------------------------------------------------------------------- errors to classes
 
 
-def failure(code: int | None = None) -> errors.Error:
-    """The exception for the calling thread's last failure."""
-    return errors.from_code(errcode() if code is None else code, text(errmsg()))
+def failure(code: int) -> errors.Error:
+    """The exception for a code that the library has just answered. Its message may have gone: a signal handler or a
+    finalizer that used the library meanwhile has left its own."""
+    return errors.from_code(code, text(errmsg() if errcode() == code else strerror(code)))
+
+
+_step = partial.__call__
+
+
+def told(call: partial[Any]) -> tuple[Any, errors.Error | None]:
+    """For calls that answer NULL and leave the code to be asked for: what was granted, else why not. The library is
+    called and asked in one step of the interpreter: a signal handler in between would leave an error of its own."""
+    result, code, message = map(_step, (call, _errcode, _errmsg))
+    return (result, None) if result else (result, errors.from_code(code, text(message)))
 
 
 def local_failure(kind: type[errors.Error], detail: str) -> errors.Error:
@@ -245,18 +256,8 @@ def _zero(result: int, _function: Any, _arguments: Any) -> int:
 
 def _not_null(result: Any, _function: Any, _arguments: Any) -> Any:
     if not result:
-        raise failure()
+        raise failure(errcode())
     return result
-
-
-def _not_null_or_pending(result: Any, _function: Any, _arguments: Any) -> Any:
-    if result:
-        return result
-    result.__class__ = _plain_loan
-    code = errcode()
-    if code == PENDING:
-        return None
-    raise failure(code)
 
 
 # ---------------------------------------------------------------------------------- the functions, in header order
@@ -265,12 +266,12 @@ _handle = c_void_p
 
 options_init = _declare(_held, "pool_options_init", c_int, (POINTER(Options), c_size_t), _zero)
 create = _declare(_released, "pool_create", c_void_p, (c_char_p, POINTER(Options)), _not_null)
-# For a try (timeout 0), the fast path: the caller looks at the result and at errcode() itself.
+# For a try (timeout 0), the fast path: the caller looks at the result.
 get = _declare(_held, "pool_get", Pointer, (_handle, c_int))
 put = _declare(_held, "pool_put", c_int, (_handle, c_void_p))  # fast path: the caller looks at the code
 close = _declare(_released, "pool_close", c_int, (_handle,), _zero)
 get_start = _declare(_held, "pool_get_start", c_int, (_handle, c_int, POINTER(Ticket)), _zero)
-get_wait = _declare(_released, "pool_get_wait", Pointer, (_handle, c_uint64, c_int), _not_null_or_pending)
+get_wait = _declare(_released, "pool_get_wait", Pointer, (_handle, c_uint64, c_int))
 get_cancel = _declare(_held, "pool_get_cancel", c_int, (_handle, c_uint64))  # EINVAL: ended already
 discard = _declare(_held, "pool_discard", c_int, (_handle, c_void_p))
 report = _declare(_held, "pool_report", c_int, (_handle, c_void_p, c_char_p))  # CLOSE: it goes when it is put
@@ -289,6 +290,7 @@ errcode = _declare(_held, "pool_errcode", c_int, ())
 errmsg = _declare(_held, "pool_errmsg", c_char_p, ())
 strerror = _declare(_held, "pool_strerror", c_char_p, (c_int,))
 version = _declare(_held, "pool_version", c_char_p, ())
+_errcode, _errmsg = partial(errcode), partial(errmsg)
 
 
 _plain_loan: type[Pointer] = Pointer
@@ -302,19 +304,31 @@ def lend_as(live: type[Pointer], plain: type[Pointer]) -> None:
     _plain_loan = plain
 
 
-def _token_or_pending(result: Any, _function: Any, _arguments: Any) -> Any:
-    if result:
-        return result
-    code = errcode()
-    if code == PENDING:
-        return None
-    raise failure(code)
+def as_plain(null: Pointer) -> None:
+    """A NULL that pool_get() or pool_get_wait() returned."""
+    null.__class__ = _plain_loan
 
 
-def _token(result: Any, _function: Any, _arguments: Any) -> Any:
-    if result:
-        return result
-    raise failure()
+def try_get(handle: int) -> tuple[Any, errors.Error | None]:
+    """A try that tells why it failed."""
+    loan, error = told(partial(get, handle, 0))
+    if error is not None:
+        as_plain(loan)
+    return loan, error
+
+
+def _raise_unless_pending(error: errors.Error) -> None:
+    if error.code != PENDING:
+        raise error
+
+
+def granted(handle: int, ticket: int, wait_ms: int) -> Any:
+    """The loan; None: not decided yet."""
+    loan, error = told(partial(get_wait, handle, ticket, wait_ms))
+    if error is None:
+        return loan
+    as_plain(loan)
+    return _raise_unless_pending(error)
 
 
 def hosted_calls(handle: int, token: type[Token]) -> tuple[Any, Any, Any, Any]:
@@ -326,12 +340,23 @@ def hosted_calls(handle: int, token: type[Token]) -> tuple[Any, Any, Any, Any]:
     """
     get = _held["pool_get"]
     get.restype = token
-    get_wait_of_tokens = _declare(_released, get_wait.__name__, token, get_wait.argtypes, _token_or_pending)
+    wait_for_token = _declare(_released, get_wait.__name__, token, get_wait.argtypes)
     argument = handle if handle <= INT_MAX else Pointer(handle)
     waiting = _released["pool_get"]
-    waiting.restype, waiting.errcheck = token, _token
+    waiting.restype = token
+
+    def get_token(timeout_ms: int) -> Any:
+        answer, error = told(partial(waiting, argument, timeout_ms))
+        if error is not None:
+            raise error
+        return answer
+
+    def get_wait_of_tokens(handle: int, ticket: int, wait_ms: int) -> Any:
+        answer, error = told(partial(wait_for_token, handle, ticket, wait_ms))
+        return answer if error is None else _raise_unless_pending(error)
+
     put = partial(_held["pool_put"], argument)
-    return map(get, repeat(argument), repeat(0)), partial(waiting, argument), get_wait_of_tokens, put
+    return map(get, repeat(argument), repeat(0)), get_token, get_wait_of_tokens, put
 
 
 # -------------------------------------------------------------------------------------------- structs and buffers

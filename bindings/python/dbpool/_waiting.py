@@ -42,7 +42,7 @@ def may_block() -> bool:
 
 def borrow(handle: int, timeout_ms: int) -> Loan:
     """Waits in the pool's queue. Whatever ends it, a connection granted meanwhile is not lost."""
-    loan: Loan = borrow_by(_lib.get_wait, handle, timeout_ms)
+    loan: Loan = borrow_by(_lib.granted, handle, timeout_ms)
     return loan
 
 

@@ -16,11 +16,9 @@ from . import _lib, _process, _stats, _waiting
 from ._callbacks import Callbacks, ConfigureCallback, ConninfoCallback, LogCallback
 from ._stats import PoolStats
 from ._values import Duration, c_text, choice, integer, milliseconds
-from .errors import ConnectError, Error, ForeignConnection, NotLeased, PoolClosed, PoolPaused, PoolTimeout
+from .errors import ConnectError, Error, ForeignConnection, NotLeased, PoolClosed
 from .loan import Loan
 
-# A try that failed with one of these may succeed for a caller who waits.
-_WORTH_WAITING = frozenset(kind.code for kind in (PoolTimeout, ConnectError, PoolPaused))
 _NEVER = 0
 
 
@@ -136,7 +134,7 @@ class Pool:
     def _start_in_child(self) -> None:
         """The library counts anew there; a lock may have been held by a thread that the child does not have."""
         self._retries = 0
-        self._retries_lock = threading.Lock()
+        self._retries_lock = threading.RLock()
 
     # ------------------------------------------------------------------------------------------------ borrowing
 
@@ -155,21 +153,26 @@ class Pool:
         timeout_ms = _lib.TIMEOUT_DEFAULT
         if timeout is not None:
             timeout_ms = milliseconds(timeout, "timeout", infinite=_lib.TIMEOUT_INFINITE)
-        if self._tries_first or timeout_ms == 0:
+        if self._tries_first and timeout_ms != 0:
             loan: Loan = _lib.get(self._handle, 0)
             if loan:
                 loan._lent_by(self, _process.pid)
                 return loan
-            loan.__class__ = Loan
-            self._accept_failed_try(timeout_ms)
-        return self._wait_for_loan(timeout_ms)
+            _lib.as_plain(loan)
+            self._count_retry()
+        return self._try() if timeout_ms == 0 else self._wait_for_loan(timeout_ms)
 
-    def _accept_failed_try(self, timeout_ms: int) -> None:
-        error = _lib.failure()
-        if timeout_ms == 0 or error.code not in _WORTH_WAITING:
-            raise self._explained(error)
+    def _count_retry(self) -> None:
         with self._retries_lock:
             self._retries += 1
+
+    def _try(self) -> Loan:
+        loan: Loan
+        loan, error = _lib.try_get(self._handle)
+        if error is not None:
+            raise self._explained(error)
+        loan._lent_by(self, _process.pid)
+        return loan
 
     def _wait_for_loan(self, timeout_ms: int) -> Loan:
         try:

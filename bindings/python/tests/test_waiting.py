@@ -151,6 +151,61 @@ def test_a_signal_handler_may_use_the_pool():
     )
 
 
+USED_BY_HANDLER = """
+    import contextlib, signal, time
+    import dbpool
+    from drivers import driver_pool
+
+    {make}
+    conn = get(10)
+    found = []
+
+    def handler(*_):
+        with contextlib.suppress({error}):
+            get(0)
+        found.append(time.monotonic())
+
+    signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    start = time.monotonic()
+    try:
+        get(0.5)
+    except {error} as error:
+        assert "within 500 ms" in str(error), error
+    else:
+        raise AssertionError("it was lent twice")
+    assert len(found) == 1 and found[0] - start < 0.45, found
+    assert time.monotonic() - start > 0.49
+"""
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        ("pool = dbpool.Pool(max_size=1); get = pool.get", "dbpool.PoolTimeout"),
+        *(
+            (f"pool = driver_pool('{driver}')({{}}, max_size=1, timeout=10); get = pool.getconn", "Exception")
+            for driver in ("psycopg2", "psycopg")
+        ),
+    ],
+    ids=["native", "psycopg2", "psycopg"],
+)
+def test_a_signal_handler_that_gets_nothing_does_not_end_the_wait_it_interrupts(make, error):
+    """The library keeps one error for each thread, and the handler runs in the thread that waits."""
+    run_program(USED_BY_HANDLER.format(make=make, error=error))
+
+
+def test_a_signal_handler_may_come_while_a_failed_try_is_counted(make_pool):
+    pool = make_pool(max_size=1)
+
+    def get_in_the_middle():
+        with pool._retries_lock:
+            took(pool.get, 0.01)
+
+    with pool.connection():
+        Thread(get_in_the_middle).finish()
+
+
 def test_exceptions_of_signal_handlers_at_any_instant_lose_no_slot():
     run_program(
         """

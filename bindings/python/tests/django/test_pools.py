@@ -12,6 +12,8 @@ from django.test import override_settings
 from support import Thread, eventually
 from test_loans import pid
 
+from dbpool.db.backends import _pools
+
 
 def test_threads_of_an_alias_share_its_pool(one):
     assert Thread(lambda: connections[one.alias].pool).finish() is one.pool
@@ -34,6 +36,26 @@ def test_changed_options_make_a_new_pool_and_close_the_old(one, setting, value):
     assert old.closed
     assert pid(one) != first
     assert eventually(lambda: first not in server.sessions())
+
+
+def test_a_signal_handler_may_use_an_alias_whose_pool_is_being_made(one):
+    assert one.pool
+    key, logger = _pools._entries[one.alias].key, _pools._entries[one.alias].logger
+    found = []
+
+    class Made:
+        closed = False
+
+        def close(self):
+            self.closed = True
+
+    def make():
+        found.append(_pools.entry_for("made", key, Made, logger).pool)  # as a handler that runs now
+        return Made()
+
+    entry = Thread(_pools.entry_for, "made", key, make, logger).finish()
+    assert _pools._entries.pop("made") is entry
+    assert (entry.pool.closed, [pool.closed for pool in found]) == (False, [True])
 
 
 def test_a_changed_database_makes_a_new_pool(one):

@@ -40,7 +40,7 @@ class Entry(NamedTuple):
 
 
 _entries: dict[str, Entry] = {}
-_lock = threading.Lock()
+_lock = threading.RLock()  # a signal handler may use a connection
 
 
 def pool_with(alias: str, key: Key) -> Any:
@@ -59,7 +59,10 @@ def entry_for(alias: str, key: Key, make: Callable[[], Any], logger: logging.Log
         entry = _entries.get(alias)
         if entry is not None and entry.key.is_for_the_same(key):
             return entry
-        made = _entries[alias] = Entry(key, make(), logger)
+        made = Entry(key, make(), logger)
+        # Who came here meanwhile, from a signal handler in this thread, has made one too.
+        entry = _entries.get(alias)
+        _entries[alias] = made
     if entry is not None:
         _close(alias, entry, "its settings have changed")
     return made
@@ -102,4 +105,4 @@ def _close(alias: str, entry: Entry, reason: str) -> None:
 def start_in_child() -> None:
     """After a fork. The pools start empty by themselves; another thread may have held the lock."""
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
