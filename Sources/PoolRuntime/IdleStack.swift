@@ -1,3 +1,4 @@
+import CPoolShims
 import Synchronization
 
 #if SWIFT_PACKAGE
@@ -32,10 +33,10 @@ public struct IdleStack: ~Copyable {
     while true {
       let content = IdleStackWord(bits: seen)
       if content.top == 0 { return 0 }
-      let (done, found) = word.compareExchange(
+      let (done, _) = word.compareExchange(
         expected: seen, desired: content.popped.bits, successOrdering: .acquiring, failureOrdering: .relaxed)
       if done { return content.top }
-      seen = found
+      seen = standBack()
     }
   }
 
@@ -46,12 +47,22 @@ public struct IdleStack: ~Copyable {
     while true {
       let content = IdleStackWord(bits: seen)
       guard content.hasRoom else { return false }
-      let (done, found) = word.compareExchange(
+      let (done, _) = word.compareExchange(
         expected: seen, desired: content.pushing(seat).bits, successOrdering: .releasing, failureOrdering: .relaxed)
       if done { return true }
-      seen = found
+      seen = standBack()
     }
   }
+
+  /// Another processor was faster: it may go on for a moment, with the word in its cache, instead of both taking it from each
+  /// other at every step. What the word is then.
+  @inline(__always)
+  private func standBack() -> UInt64 {
+    for _ in 0..<Self.turns { pool_cpu_relax() }
+    return word.load(ordering: .relaxed)
+  }
+
+  private static var turns: Int { 64 }
 
   /// As `push`, and makes room on a full stack: the seat that lay lowest is its caller's then. nil when the stack is shut;
   /// 0 when there was room.
