@@ -14,8 +14,8 @@ TITLE = "Memory, threads, size"
 FEW, MANY, POOLS = 1, 101, 100
 HOW = f"""`bench/c/footprint.c`. Memory: what a process with {MANY} idle connections has written to
 (`Private_Dirty`) less the same with {FEW}, for each further connection; bare libpq likewise, which is
-subtracted; each in a fresh process. Attempts at a time is the option `connect_concurrency`: glibc keeps up to
-20 KiB of the stack of each thread that has ended for the next one, so that a pool which connects with many
+subtracted; each in a fresh process. Attempts at a time is the option `connect_concurrency`: glibc keeps
+memory of threads that have ended for the next ones, so that a pool which connects with many
 threads at once leaves more behind than one that takes its time. Loading: a `dlopen` of the library in a fresh
 process that has loaded libpq before. Size: the file without symbols."""
 
