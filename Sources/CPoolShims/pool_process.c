@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -63,6 +64,19 @@ void pool_tls_keep(void) {
   is_cleanup_ours = true;
   if (setjmp(before_cleanup) == 0) clean_up();
   is_cleanup_ours = false;
+}
+
+void pool_tls_thread_end(void) {
+  /* void OPENSSL_thread_stop(void): OpenSSL 1.1.0 and later. */
+  enum { UNKNOWN, NONE };
+  static _Atomic(uintptr_t) found = UNKNOWN;
+  uintptr_t address = atomic_load_explicit(&found, memory_order_relaxed);
+  if (address == UNKNOWN) {
+    address = (uintptr_t)dlsym(pool_libpq_scope(), "OPENSSL_thread_stop");
+    if (address == 0) address = NONE;
+    atomic_store_explicit(&found, address, memory_order_relaxed);
+  }
+  if (address != NONE) ((void (*)(void))address)();
 }
 
 void pool_sleep(int milliseconds) {

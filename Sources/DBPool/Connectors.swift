@@ -65,6 +65,10 @@ enum Connectors {
     }
     process.pointee.connectors -= 1
     process.pointee.connectorLock.unlock()
+    if LibpqGate.enter() {
+      pool_tls_thread_end()
+      LibpqGate.leave()
+    }
     return nil
   }
 

@@ -34,6 +34,10 @@ void pool_tls_prepare(void);
  * nothing. */
 void pool_tls_keep(void);
 
+/* What OpenSSL keeps for the calling thread, which is about to end, is freed now. OpenSSL would do it by itself at the end of
+ * the thread, under a lock of its own that a child forked at that moment would find locked for ever. */
+void pool_tls_thread_end(void);
+
 /* Sleeps `milliseconds`, or for ever if negative. Not a cancellation point. */
 void pool_sleep(int milliseconds);
 
