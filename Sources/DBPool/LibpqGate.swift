@@ -18,23 +18,28 @@ enum LibpqGate {
   /// False when the process exits: the caller must not touch libpq any more.
   static func enter() -> Bool {
     var patience = 20
+    defer { if patience <= 0 { process.pointee.overdue.wrappingSubtract(1, ordering: .relaxed) } }
     while true {
       process.pointee.inLibpq.wrappingAdd(1, ordering: .sequentiallyConsistent)
       if process.pointee.isExiting.load(ordering: .sequentiallyConsistent) {
         leave()
         return false
       }
-      // Forks that follow each other without a gap must not keep us out for ever.
-      if process.pointee.forking.load(ordering: .sequentiallyConsistent) == 0 || patience == 0 { return true }
+      if process.pointee.forking.load(ordering: .sequentiallyConsistent) == 0 || patience <= -longest { return true }
       leave()
       waitForFork()
       patience -= 1
+      // Forks that follow each other without a gap must not keep us out for ever: the next one lets us in first.
+      if patience == 0 { process.pointee.overdue.wrappingAdd(1, ordering: .relaxed) }
     }
   }
 
   static func leave() {
     process.pointee.inLibpq.wrappingSubtract(1, ordering: .sequentiallyConsistent)
   }
+
+  /// Forks that one waits for after that: the process does hardly anything else then.
+  private static var longest: Int { 200 }
 
   private static func waitForFork() {
     let seen = process.pointee.forkOver.value
@@ -44,6 +49,7 @@ enum LibpqGate {
 
   /// Before a fork.
   static func shutForFork() {
+    waitUntilEmpty(process.pointee.overdue, until: Clock.now.after(.milliseconds(100)))
     process.pointee.forking.wrappingAdd(1, ordering: .sequentiallyConsistent)
     waitUntilEmpty(process.pointee.inLibpq, until: Clock.now.after(.milliseconds(500)))
   }
@@ -70,6 +76,7 @@ enum LibpqGate {
   static func startOver() {
     process.pointee.inLibpq.store(0, ordering: .relaxed)
     process.pointee.inCallback.store(0, ordering: .relaxed)
+    process.pointee.overdue.store(0, ordering: .relaxed)
     process.pointee.forking.store(0, ordering: .relaxed)
     process.pointee.isExiting.store(false, ordering: .relaxed)
   }

@@ -53,6 +53,8 @@ struct Process: ~Copyable {
   let inCallback: Atomic<Int>
   /// Threads of the host that are about to fork.
   let forking: Atomic<UInt32>
+  /// Threads of ours at the gate that many forks in a row have kept waiting.
+  let overdue: Atomic<Int>
   /// Where threads of ours wait for a fork to be over.
   let forkOver: ParkingSpot
 }
