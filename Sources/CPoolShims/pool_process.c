@@ -8,7 +8,6 @@
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -68,15 +67,9 @@ void pool_tls_keep(void) {
 
 void pool_tls_thread_end(void) {
   /* void OPENSSL_thread_stop(void): OpenSSL 1.1.0 and later. */
-  enum { UNKNOWN, NONE };
-  static _Atomic(uintptr_t) found = UNKNOWN;
-  uintptr_t address = atomic_load_explicit(&found, memory_order_relaxed);
-  if (address == UNKNOWN) {
-    address = (uintptr_t)dlsym(pool_libpq_scope(), "OPENSSL_thread_stop");
-    if (address == 0) address = NONE;
-    atomic_store_explicit(&found, address, memory_order_relaxed);
-  }
-  if (address != NONE) ((void (*)(void))address)();
+  void (*stop)(void);
+  *(void **)&stop = dlsym(pool_libpq_scope(), "OPENSSL_thread_stop");
+  if (stop != NULL) stop();
 }
 
 void pool_sleep(int milliseconds) {
