@@ -53,6 +53,39 @@ static void make_and_close(struct worker *worker) {
     expect(pool_put(pool, conn), 0, "pool_put after pool_close");
 }
 
+/* With the named ones these are one less than fit into the first part of the library's table of pools. */
+enum { PEAK_POOLS = 13, PEAK_WAITERS = 100, PEAK_MS = 5000 };
+
+static void open_many_pools(void) {
+  pool_t *made[PEAK_POOLS];
+  for (int i = 0; i < PEAK_POOLS; i++) {
+    made[i] = pool_create("pool_min_size=1 pool_max_size=1", NULL);
+    expect(made[i] ? pool_wait(made[i], PEAK_MS) : POOL_EINVAL, 0, "pool_create at the peak");
+  }
+  for (int i = 0; i < PEAK_POOLS; i++)
+    if (made[i])
+      expect(pool_close(made[i]), 0, "pool_close at the peak");
+}
+
+static void wait_many_times(pool_t *pool) {
+  pool_ticket_t tickets[PEAK_WAITERS];
+  int count = 0;
+  expect(pool_pause(pool), 0, "pool_pause at the peak");
+  for (; count < PEAK_WAITERS && pool_get_start(pool, PEAK_MS, &tickets[count]) == 0; count++)
+    continue;
+  if (count < PEAK_WAITERS)
+    complain(&ledger->refused, "waiter %d at the peak: %s", count + 1, pool_errmsg());
+  while (count > 0)
+    expect(pool_get_cancel(pool, tickets[--count]), 0, "pool_get_cancel at the peak");
+  expect(pool_resume(pool), 0, "pool_resume at the peak");
+}
+
+void reach_peaks(void) {
+  open_many_pools();
+  for (int i = 0; i < POOLS; i++)
+    wait_many_times(pools[i]);
+}
+
 void disturb_pools(struct worker *worker) {
   uint64_t *seed = &worker->seed;
   pool_t *pool = pools[random_below(seed, POOLS)];

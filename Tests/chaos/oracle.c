@@ -248,6 +248,7 @@ int main(int argc, char **argv) {
   ledger_open();
   struct figures start = figures_now(), warm, end;
   pools_open(false);
+  reach_peaks();
   start_threads(workers, seed);
   nap_us(WARM_US);
   bool is_warm = rest(NULL, &warm);
