@@ -22,7 +22,6 @@ extension PoolCore {
   public mutating func adopted(_ slot: SlotPointer, now: Instant) {
     guard slot.pointee.state == .opening else { return broken("adopted a slot that is not opening") }
     opening.remove(slot)
-    slot.pointee.isOccupied = false
     counters.opened &+= 1
     counters.connectTime &+= Swift.max(0, now &- slot.pointee.since)
     health.reached(limit: concurrency)
@@ -38,7 +37,6 @@ extension PoolCore {
   public mutating func freshFailed(_ slot: SlotPointer, _ failure: ConnectFailure, now: Instant) {
     guard slot.pointee.state == .opening else { return broken("an attempt failed on a slot that is not opening") }
     opening.remove(slot)
-    slot.pointee.isOccupied = false
     vacate(slot)
     attemptFailed(slot, failure, now: now)
     // A failure from before a reconnect holds nobody back.
@@ -49,7 +47,6 @@ extension PoolCore {
   public mutating func freshAbandoned(_ slot: SlotPointer) {
     guard slot.pointee.state == .opening else { return broken("abandoned a slot that is not opening") }
     opening.remove(slot)
-    slot.pointee.isOccupied = false
     vacate(slot)
   }
 
@@ -59,7 +56,6 @@ extension PoolCore {
     guard slot.pointee.state == .opening, slot.pointee.isOccupied else {
       return broken("vacated a slot that is not opening, or is not occupied")
     }
-    slot.pointee.isOccupied = false
     opening.remove(slot)
     oweReplacement()
     beginLater(slot, .closing)
@@ -106,7 +102,6 @@ extension PoolCore {
   /// An idle object for the host to close and to confirm.
   public mutating func takeStale() -> SlotPointer? {
     guard let slot = stale.popFirst() else { return nil }
-    slot.pointee.isOccupied = false
     slot.pointee.state = .ending
     ending &+= 1
     return slot

@@ -162,6 +162,7 @@ extension PoolCore {
   mutating func vacate(_ slot: SlotPointer) {
     expiries.remove(slot)
     slot.pointee.state = .empty
+    slot.pointee.isOccupied = false
     free.prepend(slot)
     total &-= 1
     if !isOrdinary { updateGate() }
