@@ -69,16 +69,3 @@ uint32_t random_below(uint64_t *state, uint32_t bound) {
 }
 
 bool one_in(uint64_t *state, uint32_t n) { return random_below(state, n) == 0; }
-
-double slope_of(const double *seconds, const double *values, int count) {
-  double mean_second = 0, mean_value = 0, spread = 0, common = 0;
-  for (int i = 0; i < count; i++) {
-    mean_second += seconds[i] / count;
-    mean_value += values[i] / count;
-  }
-  for (int i = 0; i < count; i++) {
-    spread += (seconds[i] - mean_second) * (seconds[i] - mean_second);
-    common += (seconds[i] - mean_second) * (values[i] - mean_value);
-  }
-  return spread > 0 ? common / spread : 0;
-}

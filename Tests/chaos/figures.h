@@ -29,7 +29,4 @@ void nap_us(long us);
 uint32_t random_below(uint64_t *state, uint32_t bound);
 bool one_in(uint64_t *state, uint32_t n);
 
-/* Least squares over `count` values: how much they grow in one second. */
-double slope_of(const double *seconds, const double *values, int count);
-
 #endif

@@ -12,6 +12,7 @@ from dbpool import errors
 from hosted_ledger import Ledger
 from psycopg2 import extensions
 
+DEFAULT_TIMEOUT = 3.0  # of the oracle's pool
 # The server was stopped, crashed or starts again; the session was ended.
 EXPLAINED = {None, "57P01", "57P02", "57P03"}
 
@@ -187,12 +188,18 @@ def loan(worker: Worker, pool: Any) -> None:
 
 def _borrow(worker: Worker, pool: Any) -> Any:
     timeout = worker.random.choice([0, worker.random.uniform(0.001, 0.03), 2, 2, 2, None])
+    began = time.monotonic()
     try:
         return pool.getconn(timeout)
     except (errors.PoolTimeout, errors.PoolPaused, errors.ConnectError):
         worker.ledger.count("not_lent")
     except psycopg2.OperationalError:
         worker.ledger.count("not_lent")  # of a connect of our own
+    finally:
+        # Without a timeout to wait for, one makes a whole attempt to connect.
+        if timeout != 0:
+            late = time.monotonic() - began - (DEFAULT_TIMEOUT if timeout is None else timeout)
+            worker.ledger.latest = max(worker.ledger.latest, late)
     return None
 
 

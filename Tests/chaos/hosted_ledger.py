@@ -6,6 +6,7 @@ import mmap
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 
 _KINDS = (
@@ -24,6 +25,7 @@ _KINDS = (
 )
 _ROOM = 2000  # processes that may count: each has a row of its own, as Python cannot add across processes
 _MOST_LINES = 20
+NAP_SECONDS = 0.005
 
 
 class Ledger:
@@ -32,6 +34,8 @@ class Ledger:
         # The owner of each process number there can be. What nobody writes costs nothing.
         self._owners = memoryview(mmap.mmap(-1, 4 * most)).cast("I")
         self._counts = memoryview(mmap.mmap(-1, 8 * len(_KINDS) * _ROOM)).cast("q")
+        self.latest = 0.0  # seconds by which a borrow outlasted its timeout, and
+        self.nap_latest = 0.0  # by which a nap was too long: in this process alone
         self._start(0)
         os.register_at_fork(after_in_child=lambda: self._start(1 + os.getpid() % (_ROOM - 1)))
 
@@ -71,5 +75,15 @@ class Ledger:
     def owned(self) -> int:
         return sum(1 for owner in self._owners if owner)
 
+    def nap(self) -> None:
+        """For a moment: so late may this machine be with anything."""
+        before = time.monotonic()
+        time.sleep(NAP_SECONDS)
+        self.nap_latest = max(self.nap_latest, time.monotonic() - before - NAP_SECONDS)
+
     def print(self) -> None:
         print("  " + ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in self.counts().items()))
+        print(
+            f"  the latest borrow ended {self.latest * 1000:.1f} ms after its timeout, "
+            f"the latest nap was {self.nap_latest * 1000:.1f} ms too long"
+        )

@@ -63,12 +63,12 @@ class Rests:
         """Whether there were enough after the warm-up to say how fast memory grows."""
         return len(self._warm) >= LEAST_RESTS
 
-    def allocated_growth(self) -> float:
-        """Of what malloc has given out, in percent an hour."""
+    def allocated_growth(self) -> tuple[float, float]:
+        """Of what malloc has given out, in percent an hour, and the standard error of that."""
         return _growth([(second, now.allocated_kib) for second, now in self._warm])
 
-    def memory_growth(self) -> float:
-        """Of the process's memory, in percent an hour."""
+    def memory_growth(self) -> tuple[float, float]:
+        """The same of the process's memory, which has holes and goes up and down."""
         return _growth([(second, float(now.memory_kib)) for second, now in self._warm])
 
     def print(self) -> None:
@@ -78,16 +78,19 @@ class Rests:
         print("  given out by malloc, KiB at rest:", *(f"{now.allocated_kib:.1f}" for now in shown))
         print("  memory, KiB at rest:", *(now.memory_kib for now in shown))
         if self.tell():
-            print(
-                f"  growth after the warm-up: {self.allocated_growth():.2f} %/h given out by malloc, "
-                f"{self.memory_growth():.2f} %/h of memory"
-            )
+            growths = self.allocated_growth(), self.memory_growth()
+            allocated, memory = map("{0[0]:.2f} (± {0[1]:.2f}) %/h".format, growths)
+            print(f"  growth after the warm-up: {allocated} given out by malloc, {memory} of memory")
 
 
-def _growth(points: list[tuple[float, float]]) -> float:
-    """By least squares, of its first value."""
+def _growth(points: list[tuple[float, float]]) -> tuple[float, float]:
+    """By least squares, of its first value; and the standard error."""
     mean_x = sum(x for x, _ in points) / len(points)
     mean_y = sum(y for _, y in points) / len(points)
     spread = sum((x - mean_x) ** 2 for x, _ in points)
-    slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else 0
-    return 100 * 3600 * slope / points[0][1]
+    if not spread or len(points) < 3:
+        return 0.0, 0.0
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
+    rest = sum((y - mean_y - slope * (x - mean_x)) ** 2 for x, y in points)
+    percent = 100 * 3600 / points[0][1]
+    return percent * slope, percent * (rest / (len(points) - 2) / spread) ** 0.5

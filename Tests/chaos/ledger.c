@@ -11,7 +11,7 @@
 
 #include "dbpool.h"
 
-enum { MOST_LINES = 20 };
+enum { MOST_LINES = 20, NAP_US = 5000 };
 
 struct ledger *ledger;
 /* The owner of each process number there can be: nothing hashed, so nothing is ever taken for another. Pages that
@@ -81,6 +81,12 @@ void ledger_raise(atomic_long *longest, long us) {
   for (long known = atomic_load(longest); us > known;)
     if (atomic_compare_exchange_weak(longest, &known, us))
       break;
+}
+
+void ledger_nap(void) {
+  int64_t began = now_us();
+  nap_us(NAP_US);
+  ledger_raise(&ledger->nap_late_us, (long)(now_us() - began) - NAP_US);
 }
 
 void complain(atomic_long *counter, const char *format, ...) {

@@ -19,6 +19,7 @@ struct ledger {
   atomic_long failed_children;
   atomic_long latest_us; /* the longest that a pool_get() outlasted its timeout */
   atomic_long first_loan_us; /* the longest that a child waited for its first connection */
+  atomic_long nap_late_us; /* the longest that a nap was too long: this machine may be as late with anything else */
   atomic_long codes[MOST_CODES]; /* failed gets, by -code */
   struct {
     atomic_uint key;
@@ -42,6 +43,8 @@ long ledger_owned(void);
 /* One query failed; NULL: the connection was lost. */
 void ledger_state(const char *sqlstate);
 void ledger_raise(atomic_long *longest, long us);
+/* Naps for a moment, and notes by how much it was too long. */
+void ledger_nap(void);
 /* Counts in `counter` and says what happened, the first 20 times. */
 void complain(atomic_long *counter, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -8,7 +8,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-enum { POOLS = 2, LEAST_SIZE = 4, MOST_SIZE = 8, LATE_US = 2000000 };
+enum { POOLS = 2, LEAST_SIZE = 4, MOST_SIZE = 8 };
 
 /* The first rolls back only, and reads its password from a provider of conninfos; the second discards everything,
  * pings, and leaves the password to libpq's passfile. */

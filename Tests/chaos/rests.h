@@ -10,9 +10,13 @@ void rests_print(void);
 
 /* Whether there were enough rests after the warm-up to say how fast it grows. */
 bool rests_tell(void);
-/* After the warm-up, in percent an hour: what malloc has given out, which is exact; and the memory of the process, which
- * has holes and goes up and down. */
-double rests_allocated_growth(void);
-double rests_memory_growth(void);
+/* After the warm-up, in percent an hour, with its standard error. */
+struct growth {
+  double percent, error;
+};
+
+/* What malloc has given out, which is exact; and the memory of the process, which has holes and goes up and down. */
+struct growth rests_allocated_growth(void);
+struct growth rests_memory_growth(void);
 
 #endif

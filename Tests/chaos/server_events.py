@@ -16,8 +16,8 @@ import psycopg2
 sys.path.append(str(Path(__file__).resolve().parent.parent / "django_shop"))
 from cluster import Cluster
 
-KINDS = ("terminate", "kill", "freeze", "restart_fast", "restart_immediate", "change_password")
-FREEZE_SECONDS = 3.0
+KINDS = ("terminate", "kill", "freeze", "restart_fast", "restart_immediate", "change_password", "crowd")
+FREEZE_SECONDS = 5.0
 
 
 class Server:
@@ -124,6 +124,14 @@ class Server:
         self._run(f"ALTER ROLE app PASSWORD '{password}'")
         for pid in self._backends():
             self._run(f"SELECT pg_terminate_backend({pid})")
+
+    def crowd(self) -> None:
+        """For a moment there is room for a few sessions only: 53300."""
+        self._run(f"ALTER ROLE app CONNECTION LIMIT {self.random.randrange(6)}")
+        for pid in self._backends()[: self.random.choice([0, 3])]:
+            self._run(f"SELECT pg_terminate_backend({pid})")
+        self.rest(self.random.uniform(0.2, 1))
+        self._run("ALTER ROLE app CONNECTION LIMIT -1")
 
     # ------------------------------------------------------------------------------------------------- healing
 

@@ -22,6 +22,7 @@ enum {
   STACK = 256 * 1024,
   GET_MS = 20000,
   WARM_US = 300000, /* the memory of all threads' first use is no growth */
+  FIRST_LOAN_US = 1000000,
   CHILD_SECONDS = 60,
   GROWTH_KIB = 1024,
 };
@@ -33,7 +34,7 @@ struct forker {
 
 static struct forker forkers[MOST_IN_FLIGHT];
 static struct worker workers[MOST_THREADS];
-static pthread_t threads[MOST_THREADS];
+static pthread_t threads[MOST_THREADS], napper;
 static atomic_long forks_left;
 static atomic_bool ending;
 static int passed, failed;
@@ -48,6 +49,13 @@ static void *ask_without_end(void *argument) {
   while (!atomic_load(&ending))
     if (!loan_gentle(worker, pools[random_below(&worker->seed, POOLS)], GET_MS))
       complain(&ledger->refused, "the parent was lent nothing: %s", pool_errmsg());
+  return NULL;
+}
+
+static void *nap_without_end(void *argument) {
+  (void)argument;
+  while (!atomic_load(&ending))
+    ledger_nap();
   return NULL;
 }
 
@@ -166,6 +174,7 @@ static void start_threads(int count, int in_flight, uint64_t seed) {
     worker_start(&workers[i], (uint32_t)i + 1, seed);
     pthread_create(&threads[i], &attributes, ask_without_end, &workers[i]);
   }
+  pthread_create(&napper, &attributes, nap_without_end, NULL);
   for (int i = 0; i < in_flight; i++) {
     worker_start(&forkers[i].worker, (uint32_t)(count + i) + 1, seed);
     pthread_create(&forkers[i].thread, &attributes, fork_on, &forkers[i]);
@@ -180,6 +189,8 @@ static void judge(char (*before)[200], long forks) {
   check(ledger->strange_errors == 0 && atomic_load(&ledger->states[0].key) == 0, "no query failed");
   check(ledger->refused == 0, "nobody was refused anything");
   check(ledger->failed_children == 0 && ledger->children == forks, "every child ended well");
+  check(ledger->first_loan_us <= FIRST_LOAN_US + ledger->nap_late_us,
+        "a child's first loan took a second at most, and what naps were late");
   for (int i = 0; i < POOLS; i++) {
     backends(pools[i], after, sizeof after);
     check(strcmp(before[i], after) == 0, "the parent has the backends that it had");
@@ -190,8 +201,10 @@ static void judge(char (*before)[200], long forks) {
 static void print_report(long forks, double seconds, uint64_t seed) {
   printf("  %ld forks in %.1f seconds, seed %lu: %ld loans, %ld answers by parent and children\n", forks, seconds, seed,
          ledger->loans, ledger->answers);
-  printf("  %ld wrong answers, %ld double owners, %ld failed children; the slowest first loan of a child: %.0f ms\n",
-         ledger->wrong_answers, ledger->double_owners, ledger->failed_children, (double)ledger->first_loan_us / 1000);
+  printf("  %ld wrong answers, %ld double owners, %ld failed children\n", ledger->wrong_answers, ledger->double_owners,
+         ledger->failed_children);
+  printf("  the slowest first loan of a child took %.0f ms, the latest nap was %.0f ms too long\n",
+         (double)ledger->first_loan_us / 1000, (double)ledger->nap_late_us / 1000);
 }
 
 int main(int argc, char **argv) {
@@ -219,6 +232,7 @@ int main(int argc, char **argv) {
   atomic_store(&ending, true);
   for (int i = 0; i < count; i++)
     pthread_join(threads[i], NULL);
+  pthread_join(napper, NULL);
   bool is_quiet = only_the_librarys_thread_is_left();
   struct figures end = figures_now();
   print_report(forks, seconds, seed);
