@@ -182,6 +182,9 @@ class _Driver:
             backlog.clear()
         return True
 
+    def recover(self, connection: Any, state: _State) -> None:
+        """psycopg relies on nothing that it set: it goes by what the server reports."""
+
     def run(self, connection: Any, sql: str) -> None:
         autocommit = connection.autocommit
         if not autocommit:

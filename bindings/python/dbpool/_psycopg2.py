@@ -123,6 +123,15 @@ _settings = operator.attrgetter(*_SETTINGS)
 _TOLD, _DEFAULTS = 3, (None, None, None)
 
 
+# What psycopg2 told the session and relies on: it reads dates in ISO style alone, which it sets when it connects, and
+# texts in the encoding that it believes to be set.
+_RELIED_ON = ("DateStyle", "client_encoding")
+
+
+def _reported(connection: Any) -> tuple[str | None, ...]:
+    return tuple(map(connection.get_parameter_status, _RELIED_ON))
+
+
 class _State(NamedTuple):
     """What a borrower can change at the client's end."""
 
@@ -130,11 +139,13 @@ class _State(NamedTuple):
     encoding: str
     string_types: dict[Any, Any]
     binary_types: dict[Any, Any]
+    # As the server has reported it.
+    session: tuple[str | None, ...]
 
     @classmethod
     def of(cls, connection: Any) -> _State:
         types = dict(connection.string_types), dict(connection.binary_types)
-        return cls(_settings(connection), connection.encoding, *types)
+        return cls(_settings(connection), connection.encoding, *types, _reported(connection))
 
 
 class _Driver:
@@ -176,7 +187,7 @@ class _Driver:
             if self.configure is not None:
                 with Limit(connection, _CONFIGURE_SECONDS if seconds is None else max(1.0, seconds)):
                     self._configure(connection, self.configure)
-            if self.autocommit is not None:
+            elif self.autocommit is not None:
                 connection.autocommit = self.autocommit
             connection._session.state = _State.of(connection)
         except BaseException:
@@ -191,7 +202,7 @@ class _Driver:
         """Nothing is kept but the connection."""
 
     def _configure(self, connection: Any, configure: Callable[[Any], object]) -> None:
-        autocommit = connection.autocommit
+        autocommit = connection.autocommit if self.autocommit is None else self.autocommit
         connection.autocommit = True
         configure(connection)
         if connection.get_transaction_status() != extensions.TRANSACTION_STATUS_IDLE:
@@ -246,6 +257,13 @@ class _Driver:
             connection.notifies = []
         return True
 
+    def recover(self, connection: Any, state: _State) -> None:
+        _tell_again(connection, state)
+        told = zip(_RELIED_ON, state.session, _reported(connection))
+        lost = [f"set_config('{name}', '{wanted}', false)" for name, wanted, now in told if wanted not in (None, now)]
+        if lost:
+            self.run(connection, f"SELECT {', '.join(lost)}")
+
     def run(self, connection: Any, sql: str) -> None:
         autocommit = connection.autocommit
         if not autocommit:
@@ -267,11 +285,22 @@ def _parsed(dsn: Any) -> dict[str, Any]:
 
 
 def _restore_settings(connection: Any, state: _State) -> None:
+    was_on = connection.autocommit
     for name, wanted in zip(_SETTINGS, state.settings):
         if getattr(connection, name) != wanted:
             setattr(connection, name, wanted)
+    if not was_on:
+        _tell_again(connection, state)
     if connection.encoding != state.encoding:
         connection.set_client_encoding(state.encoding)
+
+
+def _tell_again(connection: Any, state: _State) -> None:
+    """With autocommit the session has to know of them, and psycopg2 tells it only when they change."""
+    if connection.autocommit and state.settings[:_TOLD] != _DEFAULTS:
+        for name, wanted in zip(_SETTINGS[:_TOLD], state.settings):
+            setattr(connection, name, None)
+            setattr(connection, name, wanted)
 
 
 def _restore_types(types: dict[Any, Any], wanted: dict[Any, Any]) -> None:

@@ -94,6 +94,10 @@ class SessionDriver(Driver, Protocol):
     def restore(self, connection: Any, state: Any, seconds: float) -> bool:
         """Client-side state as it was before the first loan, whether in time; no round trip where nothing differs."""
 
+    def recover(self, connection: Any, state: Any) -> None:
+        """After the reset query: sets again in the session what the driver had set there and relies on; no round trip
+        where that stands."""
+
     def run(self, connection: Any, sql: str) -> None:
         """Executes outside of a transaction."""
 
@@ -343,6 +347,7 @@ class SessionPool:
                 driver.run(connection, "CLOSE ALL")
             if self._reset_query is not None:
                 self._run_reset_query(connection, self._reset_query)
+                driver.recover(connection, session.state)
         finally:
             is_in_time = limit.stop()
         return is_in_time

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import weakref
 
 import pytest
@@ -184,3 +185,38 @@ def test_a_dsn_and_keywords_go_together(make):
         assert value(connection, "show search_path") == "x"
         found = connection.get_dsn_parameters()
         assert (found["keepalives_idle"], found["tcp_user_timeout"], found["connect_timeout"]) == ("7", "30000", "10")
+
+
+@pytest.mark.parametrize("reset", ["discard_all", "RESET ALL"])
+def test_what_psycopg2_set_when_it_connected_holds_after_the_reset(make, reset):
+    pool = make({"options": "-c datestyle=SQL,DMY"}, reset=reset)
+    for _ in range(3):
+        with lent(pool) as connection:
+            assert value(connection, "select date '2026-02-03'") == datetime.date(2026, 2, 3)
+            value(connection, "set datestyle to german")
+            connection.commit()
+
+
+@pytest.mark.parametrize("reset", ["rollback", "discard_all"])
+def test_what_configure_told_psycopg2_holds_for_every_borrower(make, reset):
+    def configure(connection):
+        connection.set_client_encoding("LATIN1")
+        connection.set_session(isolation_level="SERIALIZABLE", readonly=True)
+
+    pool = make(configure=configure, autocommit=True, reset=reset)
+    for _ in range(3):
+        with lent(pool) as connection:
+            assert value(connection, "select chr(228)") == "\u00e4"
+            assert value(connection, "show transaction_isolation") == "serializable"
+            assert value(connection, "show transaction_read_only") == "on"
+            connection.autocommit = False
+
+
+def test_nothing_is_sent_after_a_reset_that_has_undone_nothing(make):
+    pool = make(reset="discard_all", max_size=2)
+    with lent(pool) as first:
+        number = pid(first)
+    with lent(pool) as connection, lent(pool) as other:
+        assert number in (pid(connection), pid(other))
+        watcher, watched = (other, number) if pid(connection) == number else (connection, number)
+        assert value(watcher, f"select query from pg_stat_activity where pid = {watched}") == "DISCARD ALL"
