@@ -160,6 +160,8 @@ class _Driver:
         pgconn = connection.pgconn
         if connection._num_transactions or connection._pipeline is not None or connection._tpc is not None:
             return UNKNOWN
+        if connection.lock.locked():  # by another thread or an unfinished notifies(), perhaps for ever
+            return UNKNOWN
         if pgconn.pipeline_status:
             return UNKNOWN
         return int(pgconn.transaction_status)

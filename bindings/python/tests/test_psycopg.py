@@ -6,6 +6,7 @@ import contextlib
 
 import pytest
 from drivers import driver_pool, pid, value
+from support import Thread
 
 import dbpool
 
@@ -145,6 +146,28 @@ def test_a_copy_left_open_closes_the_connection(make):
     assert connection.closed
     with lent(pool) as connection:
         assert value(connection, "select 1") == 1
+
+
+@pytest.mark.parametrize("reset", ["rollback", "discard_all"])
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_notifications_that_nobody_reads_on_keep_nobody_waiting(make, reset, autocommit):
+    pool = make(reset=reset, autocommit=autocommit)
+    connection = pool.getconn()
+    connection.execute("listen news")
+    connection.execute("notify news")
+    connection.commit()
+    notifies = connection.notifies(timeout=30)
+    assert next(notifies).channel == "news"  # psycopg's lock stays with the generator
+    Thread(pool.putconn, connection).finish(5)
+    assert connection.closed
+
+    def borrow():
+        with lent(pool) as connection:
+            return value(connection, "select 1")
+
+    assert Thread(borrow).finish(10) == 1
+    with pytest.raises(psycopg.Error):
+        next(notifies)
 
 
 def test_a_with_block_of_the_connection_does_not_close_it(make):

@@ -291,6 +291,23 @@ def test_a_dead_idle_connection_is_not_lent(make, other):
     pool.putconn(connection)
 
 
+@pytest.mark.parametrize("reset", ["rollback", "discard_all"])
+def test_a_connection_that_another_thread_uses_is_closed_without_waiting_for_it(make, errors, other, reset):
+    pool = make(reset=reset)
+    connection = pool.getconn()
+    number = pid(connection)
+    user = Thread(value, connection, "select pg_sleep(30)")
+    assert eventually(lambda: value(other, f"select state from pg_stat_activity where pid = {number}") == "active")
+    start = time.monotonic()
+    pool.putconn(connection)
+    assert time.monotonic() - start < 2
+    with pytest.raises(errors.Error):
+        user.finish(5)
+    connection = pool.getconn()
+    assert pid(connection) != number
+    pool.putconn(connection)
+
+
 def test_a_connection_that_died_on_loan_is_replaced(make, errors, other):
     pool = make(max_size=1)
     connection = pool.getconn()
