@@ -57,7 +57,7 @@ def prepare(arguments: dict[str, Any], parsed: Mapping[str, Any]) -> tuple[Open,
     `parsed`: the parameters in the conninfo that is one of the arguments. A `password` that is a function is called
     before each attempt.
     """
-    arguments = Parameters(arguments)
+    arguments, parsed = Parameters(arguments), Parameters(parsed)
     given = Parameters({**parsed, **{name: value for name, value in arguments.items() if value is not None}})
     # A service file may set any of them.
     if "service" not in given and "PGSERVICE" not in os.environ:

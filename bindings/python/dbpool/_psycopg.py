@@ -102,7 +102,7 @@ class _Driver:
     def __init__(
         self, kwargs: dict[str, Any], configure: Callable[[Any], object] | None, autocommit: bool | None
     ) -> None:
-        arguments = dict(kwargs)
+        arguments = _connecting.Parameters(kwargs)
         base = arguments.pop("connection_class", None) or psycopg.Connection
         if not isinstance(base, type) or not issubclass(base, psycopg.Connection):
             raise InvalidArgument("connection_class: must be a subclass of psycopg.Connection")
@@ -277,6 +277,7 @@ class PsycopgPool(SessionPool):
         max_lifetime: Duration | None = 1800,
         max_idle: Duration | None = 600,
     ) -> None:
+        kwargs = _connecting.Parameters(kwargs)  # also for a traceback that shows the variables of this frame
         super().__init__(
             _Driver(kwargs, configure, autocommit),
             test_query=test_query,

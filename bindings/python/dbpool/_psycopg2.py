@@ -160,7 +160,7 @@ class _Driver:
     def __init__(
         self, kwargs: dict[str, Any], configure: Callable[[Any], object] | None, autocommit: bool | None
     ) -> None:
-        arguments = dict(kwargs)
+        arguments = _connecting.Parameters(kwargs)
         base = arguments.pop("connection_factory", None) or extensions.connection
         if not isinstance(base, type) or not issubclass(base, extensions.connection):
             raise InvalidArgument("connection_factory: must be a subclass of psycopg2.extensions.connection")
@@ -351,6 +351,7 @@ class Psycopg2Pool(SessionPool):
         max_lifetime: Duration | None = 1800,
         max_idle: Duration | None = 600,
     ) -> None:
+        kwargs = _connecting.Parameters(kwargs)  # also for a traceback that shows the variables of this frame
         super().__init__(
             _Driver(kwargs, configure, autocommit),
             test_query=test_query,

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+import traceback
 
 _libpq = ctypes.CDLL("libpq.so.5")
 for _name, _result, _arguments in (
@@ -67,6 +68,13 @@ def eventually(condition, seconds=5.0):
     while not (value := condition()) and time.monotonic() < end:
         time.sleep(0.002)
     return value
+
+
+def shown(error, *without):
+    """What a log with local variables tells of an error, but for the frames of these files."""
+    told = traceback.TracebackException.from_exception(error, capture_locals=True)
+    told.stack[:] = [frame for frame in told.stack if frame.filename not in without]
+    return "".join(told.format())
 
 
 class Thread(threading.Thread):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import functools
 import logging
 import pprint
-import traceback
 
 import pytest
 from drivers import driver_pool, pid, value
-from support import eventually
+from support import eventually, shown
 
 ROLE = "rotated_role"
 CANARY = "canary-93b1"
@@ -91,13 +90,6 @@ def test_a_function_that_fails_is_the_error_of_the_getconn(make_pool):
     assert pool.stats().in_use == 0
 
 
-def shown(error):
-    """What a log with local variables tells of an error, but for the frames of this file."""
-    told = traceback.TracebackException.from_exception(error, capture_locals=True)
-    told.stack[:] = [frame for frame in told.stack if frame.filename != __file__]
-    return "".join(told.format())
-
-
 @pytest.mark.parametrize("is_function", [False, True])
 def test_nothing_shows_the_password(make_pool, admin, caplog, is_function):
     caplog.set_level(logging.DEBUG)
@@ -105,7 +97,8 @@ def test_nothing_shows_the_password(make_pool, admin, caplog, is_function):
     pool = make_pool({"user": ROLE, "password": password})
     with pytest.raises(Exception, match="authentication failed") as caught:
         pool.getconn()
-    said = [shown(caught.value), str(caught.value), repr(pool), pprint.pformat(vars(pool)), repr(pool.stats())]
+    said = [shown(caught.value, __file__), str(caught.value)]
+    said += [repr(pool), pprint.pformat(vars(pool)), repr(pool.stats())]
     said += [repr(vars(part)) for part in vars(pool).values() if hasattr(part, "__dict__")]
     said += [record.getMessage() for record in caplog.records]
     assert not [text for text in said if CANARY in text]
@@ -115,7 +108,7 @@ def test_nothing_shows_the_password_in_a_conninfo(make_pool, admin):
     pool = make_pool({make_pool.conninfo: f"user={ROLE} password={CANARY}"})
     with pytest.raises(Exception, match="authentication failed") as caught:
         pool.getconn()
-    said = [shown(caught.value), repr(pool), pprint.pformat(vars(pool))]
+    said = [shown(caught.value, __file__), repr(pool), pprint.pformat(vars(pool))]
     assert not [text for text in said if CANARY in text]
 
 
@@ -125,7 +118,7 @@ def test_the_drop_in_that_cannot_open_its_first_shows_none(admin):
 
     with pytest.raises(Exception, match="authentication failed") as caught:
         psycopg2_pool.ThreadedConnectionPool(1, 1, f"user={ROLE}", password=CANARY)
-    assert CANARY not in shown(caught.value)
+    assert CANARY not in shown(caught.value, __file__)
 
 
 def test_a_password_that_changed_costs_one_refused_login_at_most(pool_with_provider, admin):

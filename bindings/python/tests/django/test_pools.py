@@ -7,9 +7,10 @@ import time
 import project
 import pytest
 import server
-from django.db import OperationalError, connections
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, OperationalError, connections
 from django.test import override_settings
-from support import Thread, eventually
+from support import Thread, eventually, shown
 from test_loans import pid
 
 from dbpool.db.backends import _pools
@@ -156,3 +157,37 @@ def test_the_logger_is_named_after_the_engine_and_says_no_password(add_database,
     password = wrapper.settings_dict["PASSWORD"]
     assert password
     assert password not in caplog.text + repr(wrapper.pool)
+
+
+CANARY = "canary-62d0"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"PASSWORD": CANARY, "TIMEOUT": 10},  # refused
+        {"PORT": "1", "TIMEOUT": 0.3},
+        {"HOST": "no.such.host.invalid", "TIMEOUT": 0.3},
+        {"unknown_to_the_driver": 1},
+        {"UNKNOWN_TO_US": 1},
+        {"MAX_CONNS": "x"},
+        {"CONN_MAX_AGE": 3},
+        {"MAX_LIFETIME": -1},
+    ],
+    ids=str,
+)
+def test_no_variable_of_a_failed_connect_shows_the_password(add_database, wrong):
+    wrapper = add_database(**{"PASSWORD": CANARY, **wrong})
+    with pytest.raises((DatabaseError, ImproperlyConfigured)) as caught:
+        wrapper.ensure_connection()
+    assert CANARY not in shown(caught.value, __file__)
+
+
+def test_no_variable_of_a_timeout_shows_the_password(add_database):
+    password = project.database()["PASSWORD"]
+    wrapper = add_database(MAX_CONNS=1, TIMEOUT=0.1, PASSWORD=password)
+    wrapper.ensure_connection()
+    with pytest.raises(OperationalError) as caught:
+        wrapper.copy().ensure_connection()
+    assert password not in shown(caught.value, __file__)
+    wrapper.close()

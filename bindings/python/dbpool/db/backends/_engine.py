@@ -19,6 +19,7 @@ from django.db.utils import ProgrammingError
 from django.utils.asyncio import async_unsafe
 
 from ... import _connecting, errors
+from ..._connecting import Parameters
 from ..._refusing import is_refusing
 from . import _drivers, _fork, _options, _pools, _versions
 from ._creation import DatabaseCreation
@@ -30,8 +31,8 @@ class _Known(NamedTuple):
     """The key of the pool that a wrapper used last, and what that was made of: dear to make at every loan."""
 
     key: _pools.Key
-    parameters: dict[str, Any]
-    settings: dict[str, Any]
+    parameters: Parameters
+    settings: Parameters
 
     def holds(self, wrapper: PooledWrapper, parameters: dict[str, Any]) -> bool:
         return (
@@ -86,7 +87,8 @@ class PooledWrapper(plain.DatabaseWrapper):
     # ------------------------------------------------------------------------------------ what Django calls
 
     def get_connection_params(self) -> Any:
-        parameters = super().get_connection_params()
+        # What Django has it in, too, when it connects: its page of an error shows the variables of all frames.
+        parameters = Parameters(super().get_connection_params())
         for name in _options.names(self.settings_dict["OPTIONS"]):
             parameters.pop(name, None)
         _versions.remove_own_pool_option(parameters)
@@ -208,23 +210,24 @@ class PooledWrapper(plain.DatabaseWrapper):
             pool = _pools.pool_with(self.alias, known.key)
             if pool is not None:
                 return pool
-        settings = self.settings_dict
-        age = settings.get("CONN_MAX_AGE", 0)
+        age = self.settings_dict.get("CONN_MAX_AGE", 0)
         if age != 0:
             raise ImproperlyConfigured(
                 f"DATABASES[{self.alias!r}]: remove CONN_MAX_AGE; the pool keeps connections (CONN_MAX_AGE is {age!r})"
             )
-        health_checks = bool(settings.get("CONN_HEALTH_CHECKS", False))
+        health_checks = bool(self.settings_dict.get("CONN_HEALTH_CHECKS", False))
         key = _pools.Key(
-            parameters={name: value for name, value in parameters.items() if name != "context"},
+            parameters=Parameters((name, value) for name, value in parameters.items() if name != "context"),
             adapters=parameters.get("context"),
             uses_timezones=bool(django_settings.USE_TZ),
-            options=_options.ours(settings["OPTIONS"]),
+            options=_options.ours(self.settings_dict["OPTIONS"]),
             health_checks=health_checks,
             session=self._session(),
         )
         entry = _pools.entry_for(self.alias, key, lambda: self._make_pool(key), self.logger)
-        self._known = _Known(entry.key, dict(parameters), {**settings, "OPTIONS": dict(settings["OPTIONS"])})
+        settings = Parameters(self.settings_dict)
+        settings["OPTIONS"] = dict(settings["OPTIONS"])
+        self._known = _Known(entry.key, Parameters(parameters), settings)
         return entry.pool
 
     def _make_pool(self, key: _pools.Key) -> Any:
@@ -236,7 +239,7 @@ class PooledWrapper(plain.DatabaseWrapper):
             options.max_size,
             options.test_query is not None,
         )
-        parameters = dict(key.parameters)
+        parameters = Parameters(key.parameters)
         if key.adapters is not None:
             parameters["context"] = key.adapters
         try:

@@ -6,6 +6,7 @@ import logging
 import threading
 from typing import Any, Callable, NamedTuple
 
+from ..._connecting import Parameters
 from ._session import Session
 
 
@@ -13,7 +14,7 @@ class Key(NamedTuple):
     """All that a pool's connections depend on. The alias alone would not do: tests use an alias with another database,
     and a pool warmed before would run them in the real one."""
 
-    parameters: dict[str, Any]
+    parameters: Parameters
     # Django's adapters for psycopg 3, made of `session.timezone` and USE_TZ. Threads that ask for them at the same time
     # get objects of their own, so they are not compared.
     adapters: Any
