@@ -8,6 +8,9 @@ import os
 from collections.abc import Mapping
 from typing import Any, Callable
 
+from . import _quoting
+from ._quoting import Parse
+
 # Those of a pool that connects by itself.
 _DEFAULTS = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 30_000}
 _CONNECT_TIMEOUT = 10
@@ -42,22 +45,33 @@ def resolved(arguments: Mapping[str, Any]) -> Parameters:
     return found
 
 
-def connected(connect: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Calls the driver. Its error comes without the driver's frames, whose variables hold the password."""
+def connected(connect: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], parse: Parse) -> Any:
+    """Calls the driver. Its error comes without the driver's frames, whose variables hold the password, and without
+    what libpq could quote of it."""
     try:
         return connect(*args, **kwargs)
     except Exception as error:
-        raise error.with_traceback(None)  # noqa: B904 - it is the same error
+        failed = _quoting.cleaned(error, args[0] if args else _conninfo(kwargs), parse)
+    try:
+        raise failed.with_traceback(None)
+    finally:
+        del failed  # its traceback has this frame
 
 
-def prepare(arguments: dict[str, Any], parsed: Mapping[str, Any]) -> tuple[Open, Redact, float | None]:
+def _conninfo(arguments: Mapping[str, Any]) -> Any:
+    """Each driver has a name for it, and refuses the other's."""
+    return arguments.get("dsn", arguments.get("conninfo"))
+
+
+def prepare(arguments: dict[str, Any], parse: Parse) -> tuple[Open, Redact, float | None]:
     """`open(connect, seconds, **more)` calls `connect` with the arguments; `redact(text)` blanks the password. Then how
     long a connect usually takes at most, with all its hosts; None = there is no limit.
 
-    `parsed`: the parameters in the conninfo that is one of the arguments. A `password` that is a function is called
+    `parse` is the driver's, for the conninfo that is one of the arguments. A `password` that is a function is called
     before each attempt.
     """
-    arguments, parsed = Parameters(arguments), Parameters(parsed)
+    arguments = Parameters(arguments)
+    parsed = _quoting.parsed(_conninfo(arguments), parse)
     given = Parameters({**parsed, **{name: value for name, value in arguments.items() if value is not None}})
     # A service file may set any of them.
     if "service" not in given and "PGSERVICE" not in os.environ:
@@ -77,7 +91,7 @@ def prepare(arguments: dict[str, Any], parsed: Mapping[str, Any]) -> tuple[Open,
         current = resolved(arguments)
         last["password"] = current.get("password") or last["password"]
         current.update(more)
-        return connected(connect, (), current)
+        return connected(connect, (), current, parse)
 
     def redact(text: str) -> str:
         return text.replace(str(last["password"]), "***") if last["password"] else text

@@ -109,8 +109,7 @@ class _Driver:
         lent: Any = base
         self.lent = _lent_class(lent)
         self.configure, self.autocommit = configure, autocommit
-        parsed = _parsed(arguments.get("conninfo"))
-        self._open, self._redacted, self.usual_seconds = _connecting.prepare(arguments, parsed)
+        self._open, self._redacted, self.usual_seconds = _connecting.prepare(arguments, conninfo.conninfo_to_dict)
 
     def connect(self, seconds: float | None) -> Any:
         connection = self._open(self.lent.connect, seconds)
@@ -208,14 +207,6 @@ def _forget_statement(connection: Any, sql: str) -> None:
     counts = getattr(getattr(connection, "_prepared", None), "_counts", None) or {}
     for key in [key for key in counts if key[0] == sql.encode()]:
         del counts[key]
-
-
-def _parsed(text: Any) -> dict[str, Any]:
-    """A text that cannot be understood is for psycopg to refuse, at the first connect."""
-    try:
-        return dict(conninfo.conninfo_to_dict(text)) if text else {}
-    except psycopg.Error:
-        return {}
 
 
 def _state(connection: Any) -> _State:

@@ -169,7 +169,7 @@ class _Driver:
         lent: Any = base
         self.lent = _lent_class(lent)
         self.configure, self.autocommit = configure, autocommit
-        self._open, self._redacted, self.usual_seconds = _connecting.prepare(arguments, _parsed(arguments.get("dsn")))
+        self._open, self._redacted, self.usual_seconds = _connecting.prepare(arguments, extensions.parse_dsn)
 
     @property
     def connects_in_caller(self) -> bool:
@@ -273,15 +273,6 @@ class _Driver:
         cursor.close()
         if not autocommit:
             connection.autocommit = False
-
-
-def _parsed(dsn: Any) -> dict[str, Any]:
-    """A text that cannot be understood is for psycopg2 to refuse, at the first connect."""
-    try:
-        found: dict[str, Any] = extensions.parse_dsn(dsn) if dsn else {}
-    except psycopg2.Error:
-        return {}
-    return found
 
 
 def _restore_settings(connection: Any, state: _State) -> None:

@@ -275,10 +275,10 @@ class AbstractConnectionPool:
     def _connect(self, key: Hashable | None = None) -> Any:  # noqa: ARG002 - the signature of the original
         """Open a connection: for subclasses that have something to add."""
         opening = self._here.get(threading.get_ident())
-        if opening is None or not _opening.is_possible() or extensions.get_wait_callback() is not None:
-            return _connecting.connected(psycopg2.connect, self._args, _connecting.resolved(self._kwargs))
         kwargs = _connecting.resolved(self._kwargs)
-        work = functools.partial(_connecting.connected, psycopg2.connect, self._args, kwargs)
+        work = functools.partial(_connecting.connected, psycopg2.connect, self._args, kwargs, extensions.parse_dsn)
+        if opening is None or not _opening.is_possible() or extensions.get_wait_callback() is not None:
+            return work()
         try:
             return opening.run(work, functools.partial(_close_late_one, opening))
         except _opening.NoThread:

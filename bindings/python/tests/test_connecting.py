@@ -10,7 +10,7 @@ from dbpool import _connecting
 
 
 def arguments(given, parsed=None, seconds=None):
-    opening, _, _ = _connecting.prepare(dict(given), parsed or {})
+    opening, _, _ = _connecting.prepare(dict(given), lambda _dsn: parsed)
     return opening(lambda **found: found, seconds)
 
 
@@ -69,6 +69,6 @@ def test_the_environment_counts(monkeypatch):
 
 def test_the_password_is_blanked_wherever_it_was_given():
     for given, parsed in (({"password": "se cret"}, {}), ({"dsn": "..."}, {"password": "se cret"})):
-        _, redact, _ = _connecting.prepare(given, parsed)
+        _, redact, _ = _connecting.prepare(given, lambda _dsn, parsed=parsed: parsed)
         assert redact("no se cret here") == "no *** here"
-    assert _connecting.prepare({}, {})[1]("text") == "text"
+    assert _connecting.prepare({}, dict)[1]("text") == "text"
