@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from typing import Any, Callable
 
@@ -15,6 +16,8 @@ from ._quoting import Parse
 _DEFAULTS = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 30_000}
 _CONNECT_TIMEOUT = 10
 _LEAST_CONNECT_TIMEOUT = 2
+# A shorter password is a word like others: the gaps would tell it, and garble the text.
+_SHORTEST_BLANKED = 4
 
 Open = Callable[..., Any]
 Redact = Callable[[str], str]
@@ -94,7 +97,10 @@ def prepare(arguments: dict[str, Any], parse: Parse) -> tuple[Open, Redact, floa
         return connected(connect, (), current, parse)
 
     def redact(text: str) -> str:
-        return text.replace(str(last["password"]), "***") if last["password"] else text
+        password = str(last["password"] or "")
+        if len(password) < _SHORTEST_BLANKED:
+            return text
+        return re.sub(rf"(?<!\w){re.escape(password)}(?!\w)", "***", text)
 
     hosts = str(given.get("host") or given.get("hostaddr") or "").count(",") + 1
     return open_connection, redact, None if usual == math.inf else usual * hosts

@@ -72,3 +72,9 @@ def test_the_password_is_blanked_wherever_it_was_given():
         _, redact, _ = _connecting.prepare(given, lambda _dsn, parsed=parsed: parsed)
         assert redact("no se cret here") == "no *** here"
     assert _connecting.prepare({}, dict)[1]("text") == "text"
+
+
+@pytest.mark.parametrize("password", ["a", "fai", "aile", "0"])
+def test_what_only_looks_like_the_password_stays(password):
+    _, redact, _ = _connecting.prepare({"password": password}, dict)
+    assert redact("a connect failed after 10 s") == "a connect failed after 10 s"
