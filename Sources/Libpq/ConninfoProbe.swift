@@ -85,7 +85,7 @@ private func parse(_ conninfo: UnsafePointer<CChar>, _ secrets: inout SecretSize
   wipeFreedCopies(of: conninfo)
   if let options = parsed {
     secrets.note(options)
-    let mayBeUsed = mayUseServiceFile(options, &message)
+    let mayBeUsed = mayUseServiceFile(options, &message) && mayBeHosts(options, &message)
     release(options)
     return mayBeUsed ? .success : .invalid
   }
@@ -162,6 +162,26 @@ private func mayUseServiceFile(_ options: UnsafeMutablePointer<PQconninfoOption>
   else { return true }
   message.append("service is not to be used in a process with the rights of another user")
   return false
+}
+
+/// libpq ends the password in a URI at its first `@`, and takes the rest for a part of the host's name, which errors
+/// tell. A name has none; paths and abstract sockets may.
+private func mayBeHosts(_ options: UnsafeMutablePointer<PQconninfoOption>, _ message: inout Message) -> Bool {
+  guard let hosts = find(UnsafeBufferPointer("host"), in: options),
+    find(UnsafeBufferPointer("hostaddr"), in: options) == nil
+  else { return true }
+  var isFirst = true
+  var isName = false
+  for byte in UnsafeBufferPointer<UInt8>(cString: hosts) {
+    if isFirst {
+      isName = byte != UInt8(ascii: "/") && byte != UInt8(ascii: "@")
+    } else if isName, byte == UInt8(ascii: "@") {
+      message.append("@ in a host's name; in a URI the @ of a password is written %40")
+      return false
+    }
+    isFirst = byte == UInt8(ascii: ",")
+  }
+  return true
 }
 
 private func start(

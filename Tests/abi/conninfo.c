@@ -175,6 +175,17 @@ TEST(broken_syntax_is_refused) {
     check_refused(broken[i], "");
 }
 
+TEST(an_at_sign_of_a_password_must_be_escaped) {
+  check_refused("postgresql://u:p@ss@localhost/db", "%40");
+  check_refused("postgresql://u:p@ss@:5432/db", "%40");
+  check_refused("postgresql://u:p@first,ss@second/db", "%40");
+  CHECK_LACKS(pool_errmsg(), "ss@");
+  check_accepted("postgresql://u:p%40ss@localhost/db");
+  check_accepted("postgresql://u:p@,localhost/db@home?application_name=a@b&user=c@d");
+  check_accepted("postgresql://u:p@%2Ftmp%2Fa%40b,%40abstract/db");
+  check_accepted("host=a@b hostaddr=127.0.0.1");
+}
+
 TEST(quotes_and_escapes_reach_the_server_unchanged) {
   static const char *const conninfos[] = {"application_name='it\\'s a \\\\ name' pool_max_size=1",
                                           "postgresql://?application_name=it's%20a%20%5C%20name&pool_max_size=1"};

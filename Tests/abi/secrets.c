@@ -46,6 +46,7 @@ TEST(conninfos_that_are_refused_keep_their_password) {
       "postgresql://user:" CANARY "@host/db?pool_max_size=0",
       "postgresql://user:" CANARY "%zz@host/db",
       "postgresql://user:%" CANARY "@host/db",
+      "postgresql://user:x@" CANARY "@host/db",
       "postgresql://host/db?password=" CANARY "&=1",
       "postgresql://host/db?password=" CANARY "%zz",
       "postgresql://host/db?password=" CANARY "=x",
