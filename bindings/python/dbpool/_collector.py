@@ -1,8 +1,8 @@
 """The thread that closes what lies idle in hosted pools for too long, or has lost its server.
 
 One for the process. It sleeps inside the library, without Python's lock, until a pool has such objects. It is a real
-thread also where gevent has replaced those of the standard library, so it takes no lock of the standard library: no
-logging, no queue. Nobody joins it: at the end of the interpreter it sleeps on.
+thread also where gevent or eventlet has replaced those of the standard library, so it takes no lock of the standard
+library: no logging, no queue. Nobody joins it: at the end of the interpreter it sleeps on.
 """
 
 from __future__ import annotations
@@ -37,10 +37,12 @@ def watch(pool: HostedPool) -> None:
 
 
 def original(module: str, name: str) -> Any:
-    """Of the standard library, also after gevent has replaced it."""
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is not None:
-        return monkey.get_original(module, name)
+    """Of the standard library, also after gevent or eventlet has replaced it."""
+    gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    if gevent is not None:
+        return gevent.get_original(module, name)
+    if eventlet is not None and eventlet.is_monkey_patched(module.lstrip("_")):
+        return getattr(eventlet.original(module), name)
     return getattr(importlib.import_module(module), name)
 
 

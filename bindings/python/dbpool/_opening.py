@@ -133,7 +133,7 @@ class Attempt:
 
 
 def is_possible() -> bool:
-    """Not under gevent, whose greenlets wait in the driver; not at the end of the interpreter."""
+    """Not under gevent or eventlet, whose greenlets wait in the driver; not at the end of the interpreter."""
     return not _is_ending and _waiting.cooperative_sleep() is None
 
 

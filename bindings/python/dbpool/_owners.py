@@ -1,8 +1,8 @@
 """Loans whose borrower is gone come back by themselves: its thread has ended, or the object that holds the loan, its
 owner, is garbage.
 
-The end of a thread is seen at once: an object in its `threading.local` is finalized (under gevent that of a greenlet
-is). Finalizers run anywhere, also in the middle of another call of the pool, so what they do must not wait.
+The end of a thread is seen at once: an object in its `threading.local` is finalized (under gevent or eventlet that of
+a greenlet is). Finalizers run anywhere, also in the middle of another call of the pool, so what they do must not wait.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import threading
 import weakref
 from typing import Any, Callable
 
-# Made at the first loan: gevent may replace threading.local after this module is imported.
+from ._waiting import is_eventlet_at_work
+
+# Made at the first loan: gevent or eventlet may replace threading.local after this module is imported.
 _threads: threading.local | None = None
 
 
@@ -77,10 +79,18 @@ class _Loans:
 
 
 def _loans_of_this_thread() -> set[Borrower]:
+    place = _locals()
+    loans: _Loans | None = getattr(place, "_dbpool_loans", None)
+    if loans is None:
+        loans = place._dbpool_loans = _Loans()
+    return loans.borrowers
+
+
+def _locals() -> Any:
     global _threads
+    if is_eventlet_at_work():
+        # Its `threading.local` keeps what a greenlet had until another one comes to look.
+        return sys.modules["eventlet"].getcurrent()
     if _threads is None:
         _threads = threading.local()
-    loans: _Loans | None = getattr(_threads, "loans", None)
-    if loans is None:
-        loans = _threads.loans = _Loans()
-    return loans.borrowers
+    return _threads

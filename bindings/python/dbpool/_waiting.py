@@ -1,4 +1,4 @@
-"""Waits that stay awake: for signals on the main thread, for the other greenlets under gevent.
+"""Waits that stay awake: for signals on the main thread, for the other greenlets under gevent and eventlet.
 
 Python runs signal handlers on the main thread only, between two calls; so a wait there is cut into slices. The place
 in the queue belongs to the ticket and is kept from slice to slice.
@@ -23,11 +23,21 @@ GetWait = Callable[[int, int, int], Any]
 
 
 def cooperative_sleep() -> Sleep | None:
-    """The sleep of gevent, where it has replaced that of the standard library; else None."""
+    """The sleep of gevent or eventlet, where that has replaced the one of the standard library; else None."""
     monkey = sys.modules.get("gevent.monkey")
-    if monkey is None or not (monkey.is_module_patched("time") or monkey.is_module_patched("threading")):
-        return None
-    sleep: Sleep = sys.modules["gevent"].sleep
+    if monkey is not None and (monkey.is_module_patched("time") or monkey.is_module_patched("threading")):
+        return _sleep_of("gevent")
+    return _sleep_of("eventlet") if is_eventlet_at_work() else None
+
+
+def is_eventlet_at_work() -> bool:
+    """Whether it has replaced parts of the standard library."""
+    patcher = sys.modules.get("eventlet.patcher")
+    return patcher is not None and (patcher.is_monkey_patched("time") or patcher.is_monkey_patched("thread"))
+
+
+def _sleep_of(module: str) -> Sleep:
+    sleep: Sleep = sys.modules[module].sleep
     return sleep
 
 

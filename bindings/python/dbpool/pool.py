@@ -143,8 +143,8 @@ class Pool:
 
         Waits until `timeout`: None = the pool's acquire_timeout, 0 = only what is there at once (the socket is checked,
         no ping is made), math.inf = without a deadline. Callers that wait are served first come, first served. On the
-        main thread signal handlers run meanwhile, and what they raise ends the wait; under gevent the other greenlets
-        run.
+        main thread signal handlers run meanwhile, and what they raise ends the wait; under gevent and eventlet the
+        other greenlets run.
 
         Raises:
             PoolTimeout: the connections are in use. ConnectError: the server cannot be reached. TooManyWaiting,

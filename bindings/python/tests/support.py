@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import textwrap
 import threading
 import time
 import traceback
+from unittest import SkipTest
 
 _libpq = ctypes.CDLL("libpq.so.5")
 for _name, _result, _arguments in (
@@ -100,6 +102,33 @@ class Thread(threading.Thread):
         if error is not None:
             raise error
         return value
+
+
+_GREENLETS = {
+    "gevent": """
+        from gevent import monkey
+        monkey.patch_all()
+        from gevent import sleep, spawn
+        result = lambda greenlet: greenlet.get(timeout=10)
+    """,
+    "eventlet": """
+        import warnings
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it is no longer developed
+            import eventlet
+        eventlet.monkey_patch()
+        from eventlet import sleep, spawn
+        result = lambda greenlet: greenlet.wait()
+    """,
+}
+
+
+def under(kind):
+    """How a program under gevent or eventlet begins: it has `spawn`, `sleep`, and `result` of what was spawned. Skips
+    where that is not installed."""
+    if importlib.util.find_spec(kind) is None:
+        raise SkipTest(f"{kind} is not installed")
+    return textwrap.dedent(_GREENLETS[kind])
 
 
 def run_program(source, seconds=20.0, arguments=()):

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from drivers import driver_pool
-from support import run_program, scaled
+from support import run_program, scaled, under
 
 PREAMBLE = """
     import gc, logging, math, os, random, signal, sys, threading, time, warnings
@@ -251,10 +251,9 @@ def test_exceptions_of_signal_handlers_at_any_instant_lose_no_slot(program):
 # ----------------------------------------------------------------------------------------------------------- greenlets
 
 
-def test_other_greenlets_run_during_a_wait_and_lost_ones_give_back(program):
-    pytest.importorskip("gevent")
+@pytest.mark.parametrize("kind", ["gevent", "eventlet"])
+def test_other_greenlets_run_during_a_wait_and_lost_ones_give_back(program, kind):
     source = """
-        import gevent
         class Owner: pass
 
         pool = make({}, max_size=1)
@@ -264,16 +263,16 @@ def test_other_greenlets_run_during_a_wait_and_lost_ones_give_back(program):
         def tick():
             while True:
                 ticks.append(1)
-                gevent.sleep(0.01)
+                sleep(0.01)
 
-        ticker = gevent.spawn(tick)
-        waiter = gevent.spawn(pool.getconn, 5)
-        gevent.sleep(0.3)
+        ticker = spawn(tick)
+        waiter = spawn(pool.getconn, 5)
+        sleep(0.3)
         assert len(ticks) > 10
         pool.putconn(connection)
-        connection = waiter.get(timeout=5)
-        loser = gevent.spawn(pool.getconn, 5)
-        gevent.sleep(0.05)
+        connection = result(waiter)
+        loser = spawn(pool.getconn, 5)
+        sleep(0.05)
         loser.kill()
         pool.putconn(connection)
         connection = loser = waiter = None
@@ -286,8 +285,8 @@ def test_other_greenlets_run_during_a_wait_and_lost_ones_give_back(program):
             kept.append(Owner())
             kept.append(pool.getconn(owner=kept[-1]))
 
-        gevent.joinall([gevent.spawn(forgetful)])
-        gevent.sleep(0.05)
+        result(spawn(forgetful))
+        sleep(0.05)
         pool.putconn(pool.getconn(1))
         assert ["the thread has ended" in text for text in warned] == [True]
         # The collecting thread is a real one: it works while this one does nothing but compute.
@@ -312,7 +311,7 @@ def test_other_greenlets_run_during_a_wait_and_lost_ones_give_back(program):
         ticker.kill()
         pool.close()
     """
-    program(source, before="from gevent import monkey\nmonkey.patch_all()\n")
+    program(source, before=under(kind))
 
 
 # -------------------------------------------------------------------------------------------------------------- the end

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import textwrap
 import time
 
 import pytest
-from support import Thread, eventually, run_program
+from support import Thread, eventually, run_program, under
 
 import dbpool
 
@@ -246,14 +247,9 @@ def test_exceptions_of_signal_handlers_at_any_instant_lose_no_slot():
     )
 
 
-def test_other_greenlets_run_during_a_wait():
-    pytest.importorskip("gevent")
-    run_program(
-        """
-        from gevent import monkey
-
-        monkey.patch_all()
-        import gevent
+@pytest.mark.parametrize("kind", ["gevent", "eventlet"])
+def test_other_greenlets_run_during_a_wait(kind):
+    source = """
         import dbpool
 
         pool = dbpool.Pool(max_size=1)
@@ -263,21 +259,21 @@ def test_other_greenlets_run_during_a_wait():
         def tick():
             while True:
                 ticks.append(1)
-                gevent.sleep(0.01)
+                sleep(0.01)
 
-        ticker = gevent.spawn(tick)
-        waiter = gevent.spawn(pool.get, 5)
-        gevent.sleep(0.3)
+        ticker = spawn(tick)
+        waiter = spawn(pool.get, 5)
+        sleep(0.3)
         assert len(ticks) > 10
         pool.put(conn)
-        pool.put(waiter.get(timeout=5))
-        loser = gevent.spawn(pool.get, 5)
+        pool.put(result(waiter))
+        loser = spawn(pool.get, 5)
         conn = pool.get(5)
-        gevent.sleep(0.1)
+        sleep(0.1)
         loser.kill()
         pool.put(conn)
         pool.put(pool.get(1))
         ticker.kill()
         pool.close()
-        """
-    )
+    """
+    run_program(under(kind) + textwrap.dedent(source))

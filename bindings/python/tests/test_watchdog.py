@@ -10,7 +10,7 @@ import time
 import pytest
 from drivers import driver_pool, pid, value
 from silence import Proxy, frozen, within
-from support import eventually, run_program
+from support import eventually, run_program, under
 
 import dbpool
 from dbpool import _watchdog
@@ -221,11 +221,9 @@ def test_closing_ends_when_there_is_no_room_for_the_last_words(driver):
     pool.closeall() if driver == "psycopg2_pool" else pool.close()
 
 
-GEVENT = """
-from gevent import monkey
-monkey.patch_all()
+GREENLETS = """
 import os, signal, time
-import gevent, dbpool
+import dbpool
 from drivers import driver_pool, pid, value
 from silence import frozen, within
 from support import eventually
@@ -235,7 +233,7 @@ pool._reset_seconds = 0.2
 connection = pool.getconn()
 value(connection, "select 1")
 with frozen(pid(connection)), within(0.2):
-    gevent.spawn(pool.putconn, connection).get()
+    result(spawn(pool.putconn, connection))
 connection = pool.getconn(5)
 number = pid(connection)
 pool.putconn(connection)
@@ -247,7 +245,7 @@ def refused():
         return error
 
 with frozen(number), within(0.3):
-    assert gevent.spawn(refused).get() is not None
+    assert result(spawn(refused)) is not None
 connection = pool.getconn(5)
 assert value(connection, "select 1") == 1
 pool.putconn(connection)
@@ -255,11 +253,11 @@ pool.close()
 """
 
 
+@pytest.mark.parametrize("kind", ["gevent", "eventlet"])
 @pytest.mark.parametrize("driver", ["psycopg2", "psycopg"])
-def test_under_gevent(driver):
-    pytest.importorskip("gevent")
+def test_under_greenlets(driver, kind):
     driver_pool(driver)
-    run_program(GEVENT.format(driver=driver))
+    run_program(under(kind) + GREENLETS.format(driver=driver))
 
 
 FORK = """

@@ -7,7 +7,7 @@ import textwrap
 import time
 
 import pytest
-from support import run_program
+from support import run_program, under
 
 HELD = """
 import os, signal, sys, threading, time
@@ -66,12 +66,9 @@ def test_the_program_ends_with_a_loan_out_and_threads_waiting():
     assert run_program(program) == "ended\n"
 
 
-def test_greenlets_go_on_while_others_wait():
-    pytest.importorskip("gevent")
+@pytest.mark.parametrize("kind", ["gevent", "eventlet"])
+def test_greenlets_go_on_while_others_wait(kind):
     program = """
-        from gevent import monkey
-        monkey.patch_all()
-        import gevent, time
         import django
         django.setup()
         from django.conf import settings
@@ -83,20 +80,19 @@ def test_greenlets_go_on_while_others_wait():
         def tick():
             global ticks
             while True:
-                gevent.sleep(0.01)
+                sleep(0.01)
                 ticks += 1
 
         def work(number):
             with connection.cursor() as cursor:
                 cursor.execute("SELECT pg_backend_pid()")
                 process = cursor.fetchone()[0]
-                gevent.sleep(0.1)
+                sleep(0.1)
             connection.close()
             return process
 
-        gevent.spawn(tick)
-        greenlets = [gevent.spawn(work, number) for number in range(5)]
-        gevent.joinall(greenlets, raise_error=True)
-        print(len({greenlet.value for greenlet in greenlets}), ticks > 20)
+        spawn(tick)
+        greenlets = [spawn(work, number) for number in range(5)]
+        print(len({result(greenlet) for greenlet in greenlets}), ticks > 20)
     """
-    assert run_program(program) == "1 True\n"
+    assert run_program(under(kind) + textwrap.dedent(program)) == "1 True\n"
