@@ -165,10 +165,13 @@ class HostedPool:
         self._start_counting()
         self._pid = _process.pid
         self.handle = _lib.create_hosted(options)
-        self.token = _live_token(self)
-        self._tries, self._get, self._get_wait, self._put = _lib.hosted_calls(self.handle, self.token)
+        self._declare_calls()
         self._closed = False
         _pools[id(self)] = self
+
+    def _declare_calls(self) -> None:
+        self.token = _live_token(self)
+        self._tries, self._get, self._get_wait, self._put = _lib.hosted_calls(self.handle, self.token)
 
     def _start_counting(self) -> None:
         # Of the last attempt to connect, if it failed.
@@ -185,6 +188,7 @@ class HostedPool:
         self.reports.clear()
         self._start_counting()
         self._pid = _process.pid
+        self._declare_calls()
 
     # ------------------------------------------------------------------------------------------------ borrowing
 
@@ -578,14 +582,17 @@ def _collect_garbage() -> None:
 def _live_token(pool: HostedPool) -> type[_lib.Token]:
     """The class of the pool's tokens. It has a finalizer, so that no loan is lost, and knows the pool by itself, so
     that nothing has to be told to a token. `release` makes a plain one of it: Python swallows the exception of a signal
-    handler that happens to run in a finalizer, so they are for the lost only."""
-    reference = weakref.ref(pool)
+    handler that happens to run in a finalizer, so they are for the lost only.
+
+    A forked child has a class of its own: what its parent has borrowed is not lost there, and must not wake the
+    library, which starts its threads with its first call."""
+    reference, home = weakref.ref(pool), os.getpid()
 
     class LiveToken(_lib.Token):
         __slots__ = ()
 
         def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
-            pool = None if is_finalizing() or not self else reference()
+            pool = None if is_finalizing() or not self or os.getpid() != home else reference()
             if pool is not None:
                 pool.lost(self)
 

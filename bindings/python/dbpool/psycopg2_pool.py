@@ -239,7 +239,6 @@ class AbstractConnectionPool:
             idle_timeout=max_idle,
         )
         self._handle = self._hosted.handle
-        self._live_token = self._hosted.token
         self._tries = _tries(self._handle)
         # pool_put(self._handle_argument, _argument(token))
         self._give, self._handle_argument = _lib._held["pool_put"], _argument(self._handle)
@@ -305,7 +304,7 @@ class AbstractConnectionPool:
             except (KeyError, TypeError):  # to be opened; none is free
                 if entry is not None:
                     raise  # of a signal handler
-            live, token = self._live_token(token), None  # guarded by that: it may stay with a thread that connects
+            live, token = self._hosted.token(token), None  # guarded by that: it may stay with a thread that connects
             live, conn = self._acquire(live, timeout)
             token = live.value
             entry = self._entry(token, conn)

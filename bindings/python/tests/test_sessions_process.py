@@ -248,6 +248,27 @@ def test_exceptions_of_signal_handlers_at_any_instant_lose_no_slot(program):
     )
 
 
+def test_a_loan_of_the_parent_does_not_start_the_library_in_a_child(program):
+    source = """
+        pool = make({}, max_size=2)
+        kept, lent = pool.getconn(), pool.getconn(owner=threading.current_thread())
+        pool.putconn(kept)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(15)
+            lent = kept = None
+            gc.collect()
+            began = len(os.listdir("/proc/self/task"))
+            value(pool.getconn(), "select 1")
+            os._exit(0 if began == 1 and pool.stats().in_use == 0 else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert value(lent, "select 1") == 1
+        pool.putconn(lent)
+        assert pool.stats().idle == 2
+    """
+    program(source)
+
+
 # ----------------------------------------------------------------------------------------------------------- greenlets
 
 
