@@ -95,6 +95,7 @@ class _Driver:
     transient = psycopg.OperationalError
     error = psycopg.Error
     interface_error = psycopg.InterfaceError
+    status_when_lent = None
     failure = staticmethod(failure)
     sqlstate = staticmethod(sqlstate)
     connects_in_caller = False

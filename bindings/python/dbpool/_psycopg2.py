@@ -154,6 +154,8 @@ class _Driver:
     transient = psycopg2.OperationalError
     error = psycopg2.Error
     interface_error = psycopg2.InterfaceError
+    # A large object talks to the server past its connection's methods.
+    status_when_lent = staticmethod(extensions.connection.get_transaction_status)
     failure = staticmethod(failure)
     sqlstate = staticmethod(sqlstate)
 

@@ -56,7 +56,7 @@ class Session:
         self.has_named_cursor = False
         self.borrower: Borrower | None = None
         self.pid = _process.pid
-        # It came back by itself, and is as its borrower left it.
+        # It came back by itself, or was used in the pool: it is as a borrower left it.
         self.reclaimed = False
         # Closed when it is given back: see `report`.
         self.is_unfit = False
@@ -79,6 +79,11 @@ class SessionDriver(Driver, Protocol):
     @property
     def lent(self) -> type[Any]:
         """The class of its connections."""
+
+    @property
+    def status_when_lent(self) -> Callable[[Any], int] | None:
+        """Tells the status of the transaction of a connection where an object of an earlier loan could have begun one
+        while it lay in the pool; None where none can."""
 
     @property
     def error(self) -> type[Exception]:
@@ -128,6 +133,7 @@ class SessionPool:
         max_idle: Duration | None,
     ) -> None:
         self._driver = driver
+        self._status_when_lent = driver.status_when_lent
         self._test_query = test_query
         self._reset_query = RESETS.get(reset, reset)
         self._timeout = timeout
@@ -206,6 +212,8 @@ class SessionPool:
         session.loan.append(token)
         connection.__class__ = self._driver.lent
         connection._pool = self
+        if self._status_when_lent is not None and self._status_when_lent(connection) != IDLE:
+            session.reclaimed = True
         if owner is not None:
             session.borrower = Borrower(connection, token, owner)
         return connection

@@ -212,6 +212,22 @@ def test_what_configure_told_psycopg2_holds_for_every_borrower(make, reset):
             connection.autocommit = False
 
 
+def test_a_large_object_of_an_earlier_loan_begins_no_transaction_for_the_next(make):
+    pool = make()
+    with lent(pool) as connection:
+        number = pid(connection)
+        large = connection.lobject(0, "wb")
+        large.write("x")
+        connection.commit()
+    large.unlink()  # in the pool
+    with lent(pool) as connection:
+        assert connection.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE
+        assert pid(connection) == number
+        assert value(connection, f"select count(*) from pg_largeobject_metadata where oid = {large.oid}") == 1
+        value(connection, f"select lo_unlink({large.oid})")
+        connection.commit()
+
+
 def test_nothing_is_sent_after_a_reset_that_has_undone_nothing(make):
     pool = make(reset="discard_all", max_size=2)
     with lent(pool) as first:
