@@ -386,7 +386,7 @@ test-faults: all ## Try every fault of Tests/faults on the pools (FAULTS='--only
 .PHONY: test-faults-quick
 test-faults-quick: all
 	@.ci/venv $(PYTHON) $(VENV)
-	@$(RUN_ENVIRONMENT) BUILD='$(BUILD)' $(VENV)/bin/python Tests/faults/run --quick --settle 1
+	@$(RUN_ENVIRONMENT) BUILD='$(BUILD)' $(VENV)/bin/python Tests/faults/run --quick --no-skips --settle 1
 
 .PHONY: test-chaos
 test-chaos: all ## Ask for 20 seconds while everything happens to the server: no wrong answer (SEED=n)

@@ -90,7 +90,7 @@ def the_machine(rounds: list[list[Outcome]]) -> str:
     )
 
 
-def close(rounds: list[list[Outcome]], peers: tuple[str, ...], differing: int) -> int:
+def close(rounds: list[list[Outcome]], peers: tuple[str, ...], differing: int, no_skips: bool) -> int:
     """The last lines, and the program's code."""
     counted = [outcome for outcomes in rounds for outcome in outcomes if outcome.pool not in peers]
     passed = sum(outcome.verdict == "pass" for outcome in counted)
@@ -99,6 +99,7 @@ def close(rounds: list[list[Outcome]], peers: tuple[str, ...], differing: int) -
     seconds = sum(outcome.seconds for outcomes in rounds for outcome in outcomes)
     print(f"{sum(map(len, rounds))} cases in {seconds:.0f} s; {the_machine(rounds)}")
     if skipped:
-        print(f"{skipped} skipped, with the reasons above")
-    print(f"{passed} passed, {failed + differing} failed", flush=True)
-    return 0 if failed + differing == 0 and passed else 1
+        print(f"{skipped} skipped, with the reasons above{'; none was to be' if no_skips else ''}")
+    failed += differing + (skipped if no_skips else 0)
+    print(f"{passed} passed, {failed} failed", flush=True)
+    return 0 if failed == 0 and passed else 1
