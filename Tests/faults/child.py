@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,20 +51,20 @@ def attempt(fault: Any, job: dict[str, Any], folder: Path) -> dict[str, Any]:
         reasons.append(f"{type(failure).__name__}: {failure}".splitlines()[0])
     if trial is None:
         return {"reasons": reasons, "skipped": skipped}
-    trial.conclude()
-    reasons = trial.reasons + reasons
     pid = os.getpid()
-    try:
-        trial.clean_up()
-    except BaseException as failure:
-        assert os.getpid() == pid, "a forked child came back"
-        traceback.print_exc()
-        reasons.append(f"cleaning up: {type(failure).__name__}: {failure}".splitlines()[0])
+    has_ended = not reasons and skipped is None
+    for what, step in (("end state", partial(trial.conclude, has_ended)), ("cleaning up", trial.clean_up)):
+        try:
+            step()
+        except BaseException as failure:
+            assert os.getpid() == pid, "a forked child came back"
+            traceback.print_exc()
+            reasons.append(f"{what}: {type(failure).__name__}: {failure}".splitlines()[0])
     return {
         "errors": trial.errors,
         "worst_ms": trial.worst_ms,
         "recovery_ms": trial.recovery_ms,
-        "reasons": reasons,
+        "reasons": trial.reasons + reasons,
         "notes": trial.notes,
         "skipped": skipped,
         "seconds": time.monotonic() - start,

@@ -75,6 +75,10 @@ class PgBouncer:
         finally:
             connection.close()
 
+    def clients(self) -> int:
+        """Its sessions, those of its console aside."""
+        return sum(row[2] == "app" for row in self.admin("SHOW CLIENTS"))
+
     def log(self) -> str:
         path = self.folder / "log"
         return path.read_text(errors="replace") if path.exists() else ""

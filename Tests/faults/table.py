@@ -23,6 +23,8 @@ class Fault:
     pools: tuple[str, ...] = EVERY_POOL
     # The whole case, in seconds: beyond that it hangs.
     limit: float = 60
+    # Why the end state is not looked at: idle = min, no waiter, the server sees exactly the pool's sessions.
+    unsettled: str = ""
     # Milliseconds and counts of the pass criterion, by name.
     criteria: dict[str, float] = field(default_factory=dict)
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
@@ -18,6 +19,31 @@ from table import Fault
 SIZE = 10
 TIMEOUT = 2.0
 CONNECT_TIMEOUT = 2.0
+
+
+@dataclass
+class Opened:
+    """A pool, and how many sessions it may have at rest."""
+
+    pool: Any
+    application: str
+    min_size: int
+    max_size: int
+
+    def sessions(self) -> tuple[int, int]:
+        """How many it has: at least, and at most."""
+        now = self.pool.stats()
+        return (0, self.max_size) if now is None else (now.total, now.total)
+
+    def unrest(self) -> str:
+        """Why it is not at rest; empty when it is, or does not say."""
+        now = self.pool.stats()
+        if now is None:
+            return ""
+        is_fine = now.idle == now.total and self.min_size <= now.total <= self.max_size
+        is_fine = is_fine and now.in_use == now.waiting == now.connecting == 0
+        counts = f"idle {now.idle}, in use {now.in_use}, waiting {now.waiting}, connecting {now.connecting}"
+        return "" if is_fine else f"{counts}, total {now.total} of {self.min_size} to {self.max_size}"
 
 
 class Trial:
@@ -37,6 +63,8 @@ class Trial:
         self.recovery_ms: float | None = None
         self.reasons: list[str] = []
         self.notes: list[str] = []
+        self._opened: list[Opened] = []
+        self._settled: list[Any] = []
         self._cleanup = contextlib.ExitStack()
         self.cluster = self.own_cluster() if fault.own_server else Cluster(*shared)
         self._cleanup.callback(self.cluster.forget_admin)
@@ -96,6 +124,8 @@ class Trial:
             reset=reset,
             **more,
         )
+        application = str((words or {}).get("application_name", self.application))
+        self._opened.append(Opened(pool, application, min_size, max_size))
         self._cleanup.callback(pool.close)
         if full and min_size:
             self.fill(pool, min_size)
@@ -175,26 +205,48 @@ class Trial:
             self.recovery_ms = (time.monotonic() - since) * 1000
             self.at_most("all replaced", self.recovery_ms, limit_ms, " ms")
 
-    def settled(self, pool: Any, size: int = SIZE, seconds: float = 3, cluster: Cluster | None = None) -> None:
-        """The end state: idle = min, no waiter, and the server sees exactly the pool's sessions."""
-        cluster = cluster or self.cluster
-        if not pool.refills:
-            self.fill(pool, size)
+    def settled(
+        self,
+        pool: Any,
+        size: int = SIZE,
+        seconds: float = 3,
+        cluster: Cluster | None = None,
+        sessions: Callable[[], int] | None = None,
+    ) -> None:
+        """The end state: idle = min, no waiter, and the server sees exactly the pool's sessions. `sessions` counts
+        them where the pool's server is no cluster."""
+        self._settled.append(pool)
+        self._comes_to_rest([Opened(pool, self.application, size, size)], sessions or self._seen_by(cluster), seconds)
+
+    def _seen_by(self, cluster: Cluster | None, application: str | None = None) -> Callable[[], int]:
+        return lambda: len((cluster or self.cluster).sessions(application or self.application))
+
+    def _comes_to_rest(self, opened: list[Opened], sessions: Callable[[], int], seconds: float) -> None:
+        """These and no others have sessions."""
+        for one in opened:
+            if not one.pool.refills:
+                self.fill(one.pool, one.min_size)
 
         def state() -> str:
-            now = pool.stats()
-            sessions = len(cluster.sessions(self.application))
-            if now is None:
-                return "" if sessions <= size else f"the server sees {sessions} sessions of a pool of {size}"
-            counts = f"idle {now.idle}, in use {now.in_use}, waiting {now.waiting}, total {now.total}"
-            is_fine = now.idle == now.total == sessions == size and now.in_use == now.waiting == 0
-            return "" if is_fine else f"{counts}, sessions at the server {sessions}"
+            count = sessions()
+            complaints = [words for words in (one.unrest() for one in opened) if words]
+            least, most = (sum(bounds) for bounds in zip((0, 0), *(one.sessions() for one in opened)))
+            if not least <= count <= most:
+                complaints.append(f"sessions at the server {count}, of the pools {least} to {most}")
+            return ", ".join(complaints)
 
         if self.until(lambda: not state(), seconds, 0.01) is None:
             self.reasons.append(f"end state: {state()}")
 
-    def conclude(self) -> None:
-        """What holds for all cases."""
+    def _end_state(self) -> None:
+        """Of what the case has not looked at itself. A pool that is closed has no sessions left."""
+        for application in {self.application, *(one.application for one in self._opened)}:
+            opened = [one for one in self._opened if one.application == application and one.pool.is_open]
+            if not any(one.pool in self._settled for one in opened):
+                self._comes_to_rest(opened, self._seen_by(None, application), 3)
+
+    def conclude(self, has_ended: bool) -> None:
+        """What holds for all cases. `has_ended`: not skipped, nothing raised."""
         if self.errors is None:
             self.errors = len(self.calls.errors)
         if self.worst_ms is None and self.calls.list:
@@ -205,6 +257,9 @@ class Trial:
             self.reasons.append(
                 f"{len(overdue)} gets outlast their timeout, worst {worst.get_ms:.0f} ms of {worst.timeout_ms:.0f} ms"
             )
+        # Of a pool that fails already a get may hang.
+        if has_ended and not self.reasons and not self.fault.unsettled:
+            self._end_state()
 
     def clean_up(self) -> None:
         self._cleanup.close()

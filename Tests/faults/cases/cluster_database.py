@@ -52,6 +52,8 @@ def dropped(trial: Trial) -> None:
         trial.recovery_ms = trial.calls.first_success_after(back)
         if trial.check(trial.recovery_ms is not None, "no success afterwards"):
             trial.at_most("first success", trial.recovery_ms or 0, trial.criteria["first_success_ms"], " ms")
+        trial.settled(pool)
+        pool.close()
     finally:
         trial.cluster.admin(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
@@ -110,4 +112,5 @@ def share_and_grow(trial: Trial, words: dict[str, object], lift: str, cause: str
     for connection in [*held, more]:
         pool.query(connection, "SELECT 1")
         pool.put(connection)
+    trial.settled(pool, 6)
     pool.close()

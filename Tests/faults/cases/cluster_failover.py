@@ -62,12 +62,7 @@ def address_moves(trial: Trial) -> None:
         written = int(in_database(primary, "SELECT count(*) FROM written")[0][0])
         succeeded = len(trial.calls.list) - len(trial.calls.errors)
         trial.check(written == succeeded, f"{written} rows of {succeeded} writes that succeeded")
-        # Those that nobody has used for a write yet: all ten at once find them, twice.
-        for _ in range(2):
-            together(SIZE, lambda _number: trial.calls.use(pool, WRITE, hold=0.1))
-        trial.at_most("errors 25006 at the end", refused_writes(trial), trial.criteria["errors"])
-        gone = trial.until(lambda: not standby.sessions(trial.application), 3, 0.01)
-        trial.check(gone is not None, f"{len(standby.sessions(trial.application))} sessions stay on the standby")
+        end_on(trial, pool, primary, standby)
 
 
 @fault("F24b", "old primary is fenced read-only, address moves", errors=SIZE, first_write_ms=1000, limit=90)
@@ -83,6 +78,17 @@ def primary_is_fenced(trial: Trial) -> None:
         since = time.monotonic()
         write_until(trial, pool, 5, since)
         check_evicted(trial, since)
+        end_on(trial, pool, standby, primary)
+
+
+def end_on(trial: Trial, pool: object, new: Cluster, old: Cluster) -> None:
+    """Those that nobody has used for a write yet are found by ten at once, twice; then all are at the new server."""
+    for _ in range(2):
+        together(SIZE, lambda _number: trial.calls.use(pool, WRITE, hold=0.1))
+    trial.at_most("errors 25006 at the end", refused_writes(trial), trial.criteria["errors"])
+    gone = trial.until(lambda: not old.sessions(trial.application), 3, 0.01)
+    trial.check(gone is not None, f"{len(old.sessions(trial.application))} sessions stay on the old server")
+    trial.settled(pool, SIZE, cluster=new)
 
 
 @fault("F25", "primary dies, standby promoted, both in the conninfo", first_write_ms=1000, limit=90)

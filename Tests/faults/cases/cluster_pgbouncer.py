@@ -37,6 +37,7 @@ def transaction_mode(trial: Trial) -> None:
         trial.at_most(f"errors {texts[:2]}", len(errors), trial.criteria["errors"])
         trial.at_least("backends used", len(backends), 1)
         trial.at_most("backends used", len(backends), BACKENDS)
+        trial.settled(pool, sessions=bouncer.clients)
 
 
 @fault("F34r", "behind PgBouncer in transaction mode, reset = full", errors=0, pools=OURS)
@@ -46,6 +47,7 @@ def reset_in_transaction_mode(trial: Trial) -> None:
         together(SIZE, lambda _number: [trial.calls.use(pool) for _ in range(20)] and None)
         texts = sorted({str(call.error) for call in trial.calls.errors})
         trial.at_most(f"errors {texts[:2]}", len(trial.calls.errors), trial.criteria["errors"])
+        trial.settled(pool, sessions=bouncer.clients)
 
 
 @fault("F34k", "PgBouncer ends its clients (KILL, 08P01), then serves again", first_success_ms=1000)
@@ -68,6 +70,7 @@ def killed(trial: Trial) -> None:
             trial.at_most("first success", trial.recovery_ms or 0, trial.criteria["first_success_ms"], " ms")
         late = [call for call in trial.calls.errors if call.end > back + 1]
         trial.check(not late, f"{len(late)} errors later than 1 s after the return: {late and late[0].error}")
+        trial.settled(pool, sessions=bouncer.clients)
 
 
 @fault("F34d", "PgBouncer up, server behind it dies and comes back", own_server=True, first_success_ms=2500)
@@ -92,3 +95,4 @@ def server_dies(trial: Trial) -> None:
         texts = Counter(f"{type(call.error).__name__} {call.error}".splitlines()[0] for call in trial.calls.errors)
         trial.notes.append(f"errors: {texts.most_common(2)}")
         trial.check(trial.calls.use(pool).error is None, "not whole")
+        trial.settled(pool, sessions=bouncer.clients)

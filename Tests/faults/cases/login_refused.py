@@ -35,6 +35,7 @@ def refused_early(trial: Trial, words: dict[str, object], cause: str) -> None:
     trial.notes.append(f"told after {told_ms:.0f} ms")
     trial.at_most("told", told_ms, trial.criteria["told_ms"], " ms")
     trial.errors = 0  # those were to be
+    pool.close()  # it can never be full
 
 
 @fault("F10", "wrong password (28P01)", quick=True, **EARLY)
@@ -78,6 +79,7 @@ def hammered(trial: Trial) -> None:
     silent = [str(call.error) for call in trial.calls.errors if "password authentication failed" not in str(call.error)]
     trial.check(not silent, f"{len(silent)} errors do not name the cause: {silent[:1]}")
     trial.errors = 0  # those were to be
+    pool.close()  # it can never be full
 
 
 def refused_logins(trial: Trial) -> list[float]:

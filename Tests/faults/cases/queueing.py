@@ -176,6 +176,7 @@ def neighbour(trial: Trial) -> None:
     finally:
         proxy.mode("rst")
         users.stop(30)
+    proxy.mode("pass")
     trial.at_most("errors", len(trial.calls.errors), 0)
     trial.at_most("worst call", trial.calls.worst_ms(), trial.criteria["worst_ms"], " ms")
     trial.settled(pool)

@@ -58,7 +58,12 @@ def resolver_hangs(trial: Trial) -> None:
     trial.at_most("close", (time.monotonic() - start) * 1000, trial.criteria["close_ms"], " ms")
 
 
-@fault("F12h", "the resolver hangs (30 s): other pools, and others who wait", pools=("psycopg2", "psycopg"))
+@fault(
+    "F12h",
+    "the resolver hangs (30 s): other pools, and others who wait",
+    pools=("psycopg2", "psycopg"),
+    unsettled="the one that opens is in the resolver for longer than the case lasts",
+)
 def resolver_hangs_hosted(trial: Trial) -> None:
     """The thread that opens is a borrower's, and libpq's resolver cannot be interrupted. All others end in time."""
     shim = preload.require("slow_resolver", trial.folder)

@@ -15,6 +15,7 @@ class BasePool:
     refills = True
     # libpq's functions work on what it lends.
     lends_pgconn = False
+    is_open = True
 
     def get(self, timeout: float) -> Any:
         """Raises GetFailed."""
@@ -28,6 +29,10 @@ class BasePool:
         raise NotImplementedError
 
     def close(self) -> None:
+        self.is_open = False
+        self._close()
+
+    def _close(self) -> None:
         raise NotImplementedError
 
     def query(self, connection: Any, sql: str) -> list[tuple[str, ...]]:

@@ -63,7 +63,7 @@ class HostedPool(BasePool):
     def resume(self) -> None:
         self.pool.resume()
 
-    def close(self) -> None:
+    def _close(self) -> None:
         self.pool.close()
 
     def query(self, connection: Any, sql: str) -> list[tuple[str, ...]]:

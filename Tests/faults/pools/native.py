@@ -45,7 +45,7 @@ class NativePool(BasePool):
     def resume(self) -> None:
         self.pool.resume()
 
-    def close(self) -> None:
+    def _close(self) -> None:
         self.pool.close()
 
     def query(self, connection: dbpool.Loan, sql: str) -> list[tuple[str, ...]]:

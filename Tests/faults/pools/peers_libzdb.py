@@ -77,7 +77,7 @@ class LibzdbPeer(BasePool):
 
     discard = put
 
-    def close(self) -> None:
+    def _close(self) -> None:
         self.library.ConnectionPool_stop(self.pool)
         self.library.ConnectionPool_free(byref(self.pool))
 

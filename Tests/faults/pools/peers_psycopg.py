@@ -47,7 +47,7 @@ class PsycopgPoolPeer(BasePool):
         connection.close()
         self.pool.putconn(connection)
 
-    def close(self) -> None:
+    def _close(self) -> None:
         self.pool.close(2)
 
     def attempts(self) -> int:

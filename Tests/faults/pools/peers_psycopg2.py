@@ -46,7 +46,7 @@ class Psycopg2PoolPeer(BasePool):
     def discard(self, connection: Any) -> None:
         self.pool.putconn(connection, close=True)
 
-    def close(self) -> None:
+    def _close(self) -> None:
         self.pool.closeall()
 
     def attempts(self) -> int:

@@ -49,7 +49,7 @@ class SQLAlchemyPeer(BasePool):
         connection.invalidate()
         connection.close()
 
-    def close(self) -> None:
+    def _close(self) -> None:
         self.engine.dispose()
 
     def attempts(self) -> int:
