@@ -24,8 +24,19 @@ def transaction_mode(trial: Trial) -> None:
     with PgBouncer(trial.cluster, trial.folder / "bouncer", BACKENDS) as bouncer:
         pool = trial.pool(checked=True, words=words(trial, bouncer))
         backends: set[str] = set()
+        of_one_session: set[str] = set()
 
-        def work(_number: int) -> None:
+        def ask_on_one_session() -> None:
+            connection = trial.calls.get(pool)
+            try:
+                for _ in range(30):
+                    of_one_session.add(pool.query(connection, "SELECT pg_backend_pid(), pg_sleep(0.002)")[0][0])
+            finally:
+                pool.put(connection)
+
+        def work(number: int) -> None:
+            if number == 0:
+                return ask_on_one_session()
             for _ in range(30):
                 # The same text often: a driver that prepares it by itself finds it gone, or there already.
                 call = trial.calls.use(pool, "SELECT pg_backend_pid(), 'tag'", hold=0.001)
@@ -35,7 +46,9 @@ def transaction_mode(trial: Trial) -> None:
         errors = trial.calls.errors
         texts = sorted({str(call.error) for call in errors})
         trial.at_most(f"errors {texts[:2]}", len(errors), trial.criteria["errors"])
-        trial.at_least("backends used", len(backends), 1)
+        trial.notes.append(f"backends of one session: {len(of_one_session)}")
+        trial.at_least("backends of one session", len(of_one_session), 2)
+        backends |= of_one_session
         trial.at_most("backends used", len(backends), BACKENDS)
         trial.settled(pool, sessions=bouncer.clients)
 
