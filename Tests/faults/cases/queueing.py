@@ -91,9 +91,14 @@ def slow_connect(trial: Trial) -> None:
     proxy = trial.proxy()
     pool = trial.pool(proxy, min_size=0, max_size=3, connect_timeout=10)
     held = [pool.get(5) for _ in range(2)]
+    served = []
+
+    def slow_call() -> None:
+        served.append(trial.calls.use(pool, timeout=9))
+
     proxy.mode("delay", scope="new", seconds=5)
     before = len(proxy.attempts())
-    slow = threading.Thread(target=lambda: trial.calls.use(pool, timeout=9), daemon=True)
+    slow = threading.Thread(target=slow_call, daemon=True)
     slow.start()
     assert trial.until(lambda: len(proxy.attempts()) > before, 5) is not None, "nobody connects"
     gets, puts = [], []
@@ -110,6 +115,8 @@ def slow_connect(trial: Trial) -> None:
     for connection in held:
         pool.put(connection)
     slow.join(15)
+    trial.check(bool(served), "the slow borrower hangs")
+    trial.check(not served or served[0].error is None, f"the slow borrower is not served: {served and served[0].error}")
     trial.worst_ms = max(*gets, *puts) * 1000
     trial.notes.append(f"worst get {max(gets) * 1000:.1f} ms, put {max(puts) * 1000:.1f} ms of {len(gets)}")
     trial.at_most("worst get or put", trial.worst_ms, trial.criteria["ms"], " ms")
