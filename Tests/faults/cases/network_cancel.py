@@ -35,7 +35,7 @@ def late_cancel(trial: Trial) -> None:
     """The native pool lends a bare PGconn and cannot see a PQcancel: there its user says pool_discard."""
     proxy = trial.proxy()
     pool = trial.pool(proxy, min_size=1, max_size=1)
-    cancelled = 0
+    errors: list[QueryFailed] = []
     for _ in range(ROUNDS):
         connection = pool.get(TIMEOUT)
         pool.query(connection, "SELECT 1")
@@ -53,19 +53,27 @@ def late_cancel(trial: Trial) -> None:
             connection = pool.get(TIMEOUT)
             pool.query(connection, f"SELECT pg_sleep({DELAY * 2})")
         except QueryFailed as error:
-            cancelled += error.sqlstate == "57014"
+            errors.append(error)
         finally:
             pool.put(connection)
         request.join()
-    trial.errors = cancelled
-    trial.at_most("queries of the next that were cancelled", cancelled, trial.criteria["cancelled"])
+    judge(trial, errors)
     trial.settled(pool, 1)
+
+
+def judge(trial: Trial, errors: list[QueryFailed]) -> None:
+    """Those of the next user: none was to be cancelled, nor to fail in any other way."""
+    trial.errors = len(errors)
+    cancelled = sum(error.sqlstate == "57014" for error in errors)
+    trial.at_most("queries of the next that were cancelled", cancelled, trial.criteria["cancelled"])
+    others = [str(error) for error in errors if error.sqlstate != "57014"]
+    trial.check(not others, f"{len(others)} queries of the next fail: {others[:1]}")
 
 
 @fault("F21w", "cancel that has ended before the connection is given back", quick=True, cancelled=0, pools=OURS)
 def cancel_waited_for(trial: Trial) -> None:
     pool = trial.pool(min_size=1, max_size=1)
-    cancelled = 0
+    errors: list[QueryFailed] = []
     end = time.monotonic() + 1
     while time.monotonic() < end:
         connection = pool.get(TIMEOUT)
@@ -75,7 +83,6 @@ def cancel_waited_for(trial: Trial) -> None:
         try:
             pool.query(connection, "SELECT pg_sleep(0.01)")
         except QueryFailed as error:
-            cancelled += error.sqlstate == "57014"
+            errors.append(error)
         pool.put(connection)
-    trial.errors = cancelled
-    trial.at_most("queries of the next that were cancelled", cancelled, trial.criteria["cancelled"])
+    judge(trial, errors)
