@@ -1,6 +1,7 @@
 /* Running out of memory: each n-th allocation fails in turn, and then all of them. A code, never an abort, and
  * nothing is lost. */
 #include "failing_malloc.h"
+#include "one_round.h"
 #include "pools.h"
 
 #include <pthread.h>
@@ -9,14 +10,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* TLS and Kerberos would drown the pool's own allocations in theirs, and do not survive all of it. So would the 4096
- * rounds of a usual password (four allocations each): that of this role was made with one, from "abi". */
-static const char plain[] = "sslmode=disable gssencmode=disable user=abi_memory password=abi";
-static const char one_round[] = "SCRAM-SHA-256$1:MDEyMzQ1Njc4OWFiY2RlZg==$"
-                                "M0zUqGNPntO9PE8sjFY+t3bpWv8MYGatwLOJr07tl0k=:alCevzZS1GwYb9XZyGGBnWPNXhoH6tsLu5Md1CWtP1o=";
+/* TLS and Kerberos would drown the pool's own allocations in theirs, and do not survive all of it. */
+static const char plain[] = "sslmode=disable gssencmode=disable user=abi_memory password=" ONE_ROUND_PASSWORD;
 
 static void with_role(void (*run)(void)) {
-  create_role("abi_memory", one_round, "");
+  create_role("abi_memory", ONE_ROUND_SECRET, "");
   run();
   WAIT_FOR(3000, sql_number(observer(), "select count(*) from pg_stat_activity where usename = 'abi_memory'") == 0);
   drop_role("abi_memory");

@@ -8,9 +8,11 @@
 #include <netdb.h>
 #include <poll.h>
 #include <pthread.h>
+#include <pwd.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -20,7 +22,7 @@
 
 /* X(function, callers): PQ... only from the library, by its table. poll() and epoll_wait() fail with EINTR. */
 #define ALL_FUNCTIONS(X)                                                                                            \
-  X(malloc, FROM_BOTH) X(posix_memalign, FROM_LIBRARY) X(calloc, FROM_BOTH) X(realloc, FROM_BOTH)                   \
+  X(malloc, FROM_BOTH) X(posix_memalign, FROM_LIBRARY | NEVER_CALLED) X(calloc, FROM_BOTH) X(realloc, FROM_BOTH)    \
   X(strdup, FROM_BOTH) X(pthread_create, FROM_LIBRARY) X(register_atfork, FROM_LIBRARY)                             \
   X(cxa_atexit, FROM_LIBRARY) X(socket, FROM_LIBPQ) X(connect, FROM_LIBPQ) X(getsockopt, FROM_LIBPQ)                \
   X(setsockopt, FROM_LIBPQ) X(send, FROM_LIBPQ) X(recv, FROM_BOTH) X(poll, FROM_BOTH | FAILS_ONCE)                  \
@@ -34,7 +36,8 @@
   X(PQsocket, FROM_LIBRARY) X(PQbackendPID, FROM_LIBRARY) X(PQparameterStatus, FROM_LIBRARY)                        \
   X(PQisBusy, FROM_LIBRARY) X(PQregisterEventProc, FROM_LIBRARY) X(PQhost, FROM_LIBRARY)                            \
   X(PQhostaddr, FROM_LIBRARY) X(PQport, FROM_LIBRARY) X(PQnotifies, FROM_LIBRARY)                                   \
-  X(pthread_setspecific, FROM_LIBRARY)
+  X(pthread_setspecific, FROM_LIBRARY | MAY_LOSE) X(pthread_key_create, FROM_LIBRARY | MAY_LOSE | AT_LOAD)          \
+  X(pthread_attr_init, FROM_LIBRARY) X(getpwuid_r, FROM_BOTH)
 
 #define NUMBER(name, callers) AT_##name,
 enum { ALL_FUNCTIONS(NUMBER) COUNT };
@@ -50,8 +53,10 @@ static struct range library, libpq;
 
 static atomic_int armed = -1;
 static atomic_long calls, nth;
-static atomic_long *failed; /* shared with a forked child, whose calls fail too */
+static atomic_long unshared;
+static atomic_long *failed = &unshared; /* shared with a forked child, whose calls fail too */
 static atomic_bool after;
+static atomic_long live;
 
 static int find_range(struct dl_phdr_info *info, size_t size, void *nothing) {
   (void)size, (void)nothing;
@@ -72,9 +77,11 @@ bool failing_prepare(void) {
 }
 
 void failing_arm(int function, long n, bool and_after) {
-  failed = mmap(NULL, sizeof *failed, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  if (failed == MAP_FAILED)
+  atomic_long *shared = mmap(NULL, sizeof *failed, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (shared == MAP_FAILED)
     abort();
+  atomic_init(shared, atomic_load(failed));
+  failed = shared;
   atomic_store(&calls, 0);
   atomic_store(&nth, n);
   atomic_store(&after, and_after);
@@ -86,7 +93,26 @@ long failing_disarm(void) {
   return atomic_load(&calls);
 }
 
+void failing_arm_at_load(int function, long n) {
+  char text[64];
+  snprintf(text, sizeof text, "%d %ld", function, n);
+  if (setenv(AT_LOAD_VARIABLE, text, 1) != 0)
+    abort();
+}
+
+/* The first of the functions that fail at load calls it: no part of the program runs before. */
+static void arm_as_told_at_load(void) {
+  static bool told;
+  const char *text = told ? NULL : getenv(AT_LOAD_VARIABLE);
+  int function;
+  long n;
+  told = true;
+  if (text && sscanf(text, "%d %ld", &function, &n) == 2 && failing_prepare())
+    failing_arm(function, n, false);
+}
+
 long failing_failed(void) { return atomic_load(failed); }
+long failing_live(void) { return atomic_load(&live); }
 
 static bool is_in(const struct range *range, const void *address) {
   return (uintptr_t)address >= range->start && (uintptr_t)address < range->end;
@@ -136,31 +162,68 @@ static void *real(const char *name) {
 extern void *__libc_malloc(size_t size);
 extern void *__libc_calloc(size_t count, size_t size);
 extern void *__libc_realloc(void *old, size_t size);
+extern void *__libc_memalign(size_t alignment, size_t size);
+extern void __libc_free(void *memory);
+
+static void *counted(void *memory) {
+  if (memory)
+    atomic_fetch_add(&live, 1);
+  return memory;
+}
 
 void *malloc(size_t size) {
   if (REFUSED(malloc))
     FAIL(ENOMEM, NULL);
-  return __libc_malloc(size);
+  return counted(__libc_malloc(size));
 }
 
 void *calloc(size_t count, size_t size) {
   if (REFUSED(calloc))
     FAIL(ENOMEM, NULL);
-  return __libc_calloc(count, size);
+  return counted(__libc_calloc(count, size));
 }
 
 void *realloc(void *old, size_t size) {
   if (REFUSED(realloc))
     FAIL(ENOMEM, NULL);
-  return __libc_realloc(old, size);
+  void *memory = __libc_realloc(old, size);
+  return old ? memory : counted(memory);
 }
 
 char *strdup(const char *text) {
   size_t size = strlen(text) + 1;
-  char *copy = REFUSED(strdup) ? NULL : __libc_malloc(size);
+  char *copy = REFUSED(strdup) ? NULL : counted(__libc_malloc(size));
   if (!copy)
     FAIL(ENOMEM, NULL);
   return memcpy(copy, text, size);
+}
+
+/* Swift's way to memory: the library is to have none of it, as it is not asked whether that failed. */
+int posix_memalign(void **memory, size_t alignment, size_t size) {
+  void *taken = REFUSED(posix_memalign) ? NULL : counted(__libc_memalign(alignment, size));
+  if (!taken)
+    return ENOMEM;
+  *memory = taken;
+  return 0;
+}
+
+void *memalign(size_t alignment, size_t size) { return counted(__libc_memalign(alignment, size)); }
+void *aligned_alloc(size_t alignment, size_t size) { return memalign(alignment, size); }
+
+void free(void *memory) {
+  if (memory)
+    atomic_fetch_sub(&live, 1);
+  __libc_free(memory);
+}
+
+int pthread_key_create(pthread_key_t *key, void (*drop)(void *)) {
+  static int (*next)(pthread_key_t *, void (*)(void *));
+  arm_as_told_at_load();
+  if (REFUSED(pthread_key_create))
+    return EAGAIN;
+  if (!next)
+    *(void **)&next = real("pthread_key_create");
+  return next(key, drop);
 }
 
 int pthread_create(pthread_t *restrict thread, const pthread_attr_t *restrict attributes, void *(*body)(void *),
@@ -181,8 +244,9 @@ int __cxa_atexit(void (*body)(void *), void *argument, void *module);
 STANDS_BEFORE(int, cxa_atexit, "__cxa_atexit", __cxa_atexit, (void (*body)(void *), void *argument, void *module),
               (body, argument, module), ENOMEM, -1)
 
-/* Swift's way to memory: the library is to have none of it, as it is not asked whether that failed. */
-BEFORE(int, posix_memalign, (void **memory, size_t alignment, size_t size), (memory, alignment, size), ENOMEM, ENOMEM)
+BEFORE(int, pthread_attr_init, (pthread_attr_t * attributes), (attributes), ENOMEM, ENOMEM)
+BEFORE(int, getpwuid_r, (uid_t user, struct passwd *restrict entry, char *restrict buffer, size_t size,
+       struct passwd **restrict found), (user, entry, buffer, size, found), EIO, EIO)
 BEFORE(int, pthread_setspecific, (pthread_key_t key, const void *value), (key, value), ENOMEM, ENOMEM)
 BEFORE(int, socket, (int family, int type, int protocol), (family, type, protocol), EMFILE, -1)
 BEFORE(int, connect, (int fd, __CONST_SOCKADDR_ARG address, socklen_t length), (fd, address, length), ECONNREFUSED, -1)
