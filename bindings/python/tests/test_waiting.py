@@ -247,6 +247,102 @@ def test_exceptions_of_signal_handlers_at_any_instant_lose_no_slot():
     )
 
 
+RAISED_IN_A_THREAD = """
+    import ctypes, gc, random, threading, time, warnings
+    import dbpool
+    from support import Thread, eventually, query
+
+    warnings.simplefilter("ignore", ResourceWarning)
+
+    class Interrupt(BaseException):
+        pass
+
+    def raise_in(thread):
+        ident = ctypes.c_ulong(thread.ident)
+        assert ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(Interrupt)) == 1
+
+    def check_whole(pool):
+        gc.collect()  # a thread that keeps its exception is in its own traceback
+        assert eventually(lambda: pool.stats().in_use == pool.stats().waiting == 0), pool.stats()
+        loans = [pool.get(5) for _ in range(pool.stats().max_size)]
+        for loan in loans:
+            assert query(loan, "select 1") == "1"
+            pool.put(loan)
+        pool.close()
+"""
+
+
+@pytest.mark.parametrize("end", ["pool.put(conn)", "pass"], ids=["served", "timed out"])
+def test_an_exception_raised_in_a_thread_that_waits_arrives_at_the_end_of_the_wait(end):
+    run_program(
+        RAISED_IN_A_THREAD
+        + f"""
+    pool = dbpool.Pool(max_size=1)
+    conn = pool.get()
+    waiter = Thread(pool.get, 60 if {end == "pool.put(conn)"} else 0.5)
+    assert eventually(lambda: pool.stats().waiting == 1)
+    raise_in(waiter)
+    {end}
+    try:
+        waiter.finish()
+    except Interrupt:
+        pass
+    else:
+        raise SystemExit("no exception")
+    if conn:
+        pool.put(conn)
+    del waiter
+    check_whole(pool)
+    """
+    )
+
+
+def test_exceptions_raised_in_a_thread_at_any_instant_lose_no_slot():
+    """The next one is raised when the one before has arrived."""
+    run_program(
+        RAISED_IN_A_THREAD
+        + """
+    pool = dbpool.Pool(min_size=2, max_size=2)
+    pool.wait(10)
+    arrived = 0
+    over = False
+
+    def borrow():
+        while not over:
+            pool.put(pool.get())
+            with pool.connection():
+                conn = pool.get()
+                pool.put(conn)
+
+    def count_interrupts():
+        global arrived
+        while not over:
+            is_hit = False
+            try:
+                borrow()
+            except Interrupt:
+                is_hit = True
+            arrived += is_hit
+
+    other = threading.Thread(target=lambda: [pool.put(pool.get()) for _ in iter(lambda: over, True)])
+    thread = Thread(count_interrupts)
+    other.start()
+    end = time.monotonic() + 3
+    raised = 0
+    while time.monotonic() < end:
+        time.sleep(random.uniform(0, 0.003))
+        raise_in(thread)
+        raised += 1
+        assert eventually(lambda: arrived == raised, 10), (arrived, raised)
+    over = True
+    thread.finish()
+    other.join()
+    assert raised > 50, raised
+    check_whole(pool)
+    """
+    )
+
+
 @pytest.mark.parametrize("kind", ["gevent", "eventlet"])
 def test_other_greenlets_run_during_a_wait(kind):
     source = """
