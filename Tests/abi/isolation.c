@@ -1,41 +1,72 @@
 /* With reset=discard_all nothing that a borrower leaves in his session reaches the next one: each kind of state is
- * really left, seen to be there, and looked for by the next borrower of the same session. */
+ * really left, seen to be there, and looked for by the next borrower of the same session. What PostgreSQL leaves all the
+ * same, docs/security.md tells: that is seen to stay. */
 #include "pools.h"
 
 #include <string.h>
+#include <unistd.h>
 
-static pool_t *open_strict_pool(void) {
+static pool_t *open_strict_pool_at(const char *conninfo) {
   pool_options_t options = options_sized(0, 1);
   options.reset = POOL_RESET_DISCARD_ALL;
-  return open_pool_with(&options);
+  pool_t *pool = pool_create(conninfo, &options);
+  if (!CHECK(pool != NULL))
+    fprintf(stderr, "    pool_create: %s\n", pool_errmsg());
+  return pool;
 }
+
+static pool_t *open_strict_pool(void) { return open_strict_pool_at(""); }
 
 static void answer(PGconn *conn, const char *question, char *text, size_t size) {
   CHECK(sql_text(conn, text, size, "%s", question));
 }
 
-/* `leave` is run by a borrower; `question` has another answer then, and its first one again for the next borrower. */
-static void check_cleared(const char *leave, const char *question) {
+struct answers {
   char fresh[256], left[256], found[256];
-  pool_t *pool = open_strict_pool();
-  REQUIRE(pool);
-  PGconn *conn = get_working(pool, POOL_TIMEOUT_DEFAULT);
-  REQUIRE(conn);
+};
+
+/* `leave` is run by a borrower: what `question` gives before and after it, and for the next one. */
+static struct answers ask_two_borrowers(const char *conninfo, const char *leave, const char *question) {
+  struct answers answers = {"", "", ""};
+  pool_t *pool = open_strict_pool_at(conninfo);
+  PGconn *conn = pool ? get_working(pool, POOL_TIMEOUT_DEFAULT) : NULL;
+  if (!conn)
+    return answers;
   int pid = PQbackendPID(conn);
-  answer(conn, question, fresh, sizeof fresh);
+  answer(conn, question, answers.fresh, sizeof answers.fresh);
   CHECK(sql_run(conn, "%s", leave));
-  answer(conn, question, left, sizeof left);
-  CHECK(strcmp(left, fresh) != 0);
+  answer(conn, question, answers.left, sizeof answers.left);
+  CHECK(strcmp(answers.left, answers.fresh) != 0);
   CHECK_INT(pool_put(pool, conn), ==, 0);
   conn = get_working(pool, POOL_TIMEOUT_DEFAULT);
-  REQUIRE(conn);
   CHECK_INT(PQbackendPID(conn), ==, pid);
-  answer(conn, question, found, sizeof found);
-  if (!CHECK(strcmp(found, fresh) == 0))
-    fprintf(stderr, "    fresh: %s, left: %s, found: %s\n", fresh, left, found);
+  answer(conn, question, answers.found, sizeof answers.found);
   CHECK_INT(pool_put(pool, conn), ==, 0);
   CHECK_INT(STAT(pool, reset_failures), ==, 0);
   close_whole(pool);
+  return answers;
+}
+
+static void check_found(const struct answers *answers, const char *wanted) {
+  if (!CHECK(strcmp(answers->found, wanted) == 0))
+    fprintf(stderr, "    fresh: %s, left: %s, found: %s\n", answers->fresh, answers->left, answers->found);
+}
+
+static void check_cleared(const char *leave, const char *question) {
+  struct answers answers = ask_two_borrowers("", leave, question);
+  check_found(&answers, answers.fresh);
+}
+
+static void check_stays(const char *leave, const char *question) {
+  struct answers answers = ask_two_borrowers("", leave, question);
+  check_found(&answers, answers.left);
+}
+
+/* `fresh` is what the session begins with, by its conninfo or its role. */
+static void check_comes_back(const char *conninfo, const char *leave, const char *question, const char *fresh) {
+  struct answers answers = ask_two_borrowers(conninfo, leave, question);
+  CHECK(strcmp(answers.fresh, fresh) == 0);
+  check_found(&answers, fresh);
 }
 
 TEST(a_search_path_does_not_stay) { check_cleared("set search_path to pg_catalog", "show search_path"); }
@@ -108,4 +139,84 @@ TEST(a_temporary_table_does_not_stand_before_a_real_one) {
   CHECK_INT(pool_put(pool, conn), ==, 0);
   close_whole(pool);
   CHECK(sql_run(observer(), "drop table isolation_accounts"));
+}
+
+/* ---------------------------------------------------------------------------------- what a session began with */
+
+TEST(a_setting_of_the_conninfo_comes_back) {
+  check_comes_back("options='-c search_path=pg_catalog'", "set search_path to public", "show search_path", "pg_catalog");
+  check_comes_back("options='-c statement_timeout=7min'", "reset all; set statement_timeout to 0", "show statement_timeout",
+                   "7min");
+}
+
+TEST(a_role_of_the_conninfo_comes_back) {
+  check_comes_back("options='-c role=pg_monitor'", "set role none", "select current_user", "pg_monitor");
+}
+
+TEST(a_setting_of_the_role_comes_back) {
+  create_role("isolation_set", "set", "");
+  CHECK(sql_run(observer(), "alter role isolation_set set statement_timeout to '7min'"));
+  check_comes_back("user=isolation_set password=set", "set statement_timeout to '1min'", "show statement_timeout", "7min");
+  WAIT_FOR(2000, sql_number(observer(), "select count(*) from pg_stat_activity where usename = 'isolation_set'") == 0);
+  drop_role("isolation_set");
+}
+
+/* ------------------------------------------------------------------------------------- what DISCARD ALL leaves */
+
+TEST(a_custom_setting_stays_as_an_empty_text) {
+  check_stays("set isolation.tenant to '4711'", "select current_setting('isolation.tenant', true) is null");
+  struct answers answers =
+      ask_two_borrowers("", "set isolation.tenant to '4711'", "select current_setting('isolation.tenant', true) = ''");
+  check_found(&answers, "t");
+  /* What the page recommends. */
+  check_cleared("set isolation.tenant to '4711'", "select nullif(current_setting('isolation.tenant', true), '') is null");
+}
+
+TEST(a_seed_stays) {
+  char wanted[64], found[64];
+  CHECK(sql_run(observer(), "select setseed(0.25)"));
+  answer(observer(), "select random()", wanted, sizeof wanted);
+  pool_t *pool = open_strict_pool();
+  REQUIRE(pool);
+  PGconn *conn = get_working(pool, POOL_TIMEOUT_DEFAULT);
+  int pid = PQbackendPID(conn);
+  CHECK(sql_run(conn, "select setseed(0.25)"));
+  CHECK_INT(pool_put(pool, conn), ==, 0);
+  conn = get_working(pool, POOL_TIMEOUT_DEFAULT);
+  CHECK_INT(PQbackendPID(conn), ==, pid);
+  answer(conn, "select random()", found, sizeof found);
+  CHECK(strcmp(found, wanted) == 0);
+  CHECK_INT(pool_put(pool, conn), ==, 0);
+  close_whole(pool);
+}
+
+TEST(a_loaded_library_stays) {
+  check_stays("load 'plpgsql'", "select count(*) from pg_settings where name = 'plpgsql.variable_conflict'");
+}
+
+TEST(a_replication_origin_stays) {
+  if (sql_number(observer(), "select rolsuper::int from pg_roles where rolname = current_user") != 1) {
+    printf("    not tried: it takes a superuser\n");
+    return;
+  }
+  CHECK(sql_run(observer(), "select pg_replication_origin_create('isolation_origin')"));
+  check_stays("select pg_replication_origin_session_setup('isolation_origin')",
+              "select pg_replication_origin_session_is_setup()");
+  /* It can be dropped when the session that has it is gone. */
+  WAIT_FOR(5000, sql_number(observer(), "select count(*) from pg_stat_activity where application_name like 'abi-%d-%%'",
+                            (int)getpid()) == 0);
+  CHECK(sql_run(observer(), "select pg_replication_origin_drop('isolation_origin')"));
+}
+
+TEST(a_named_connection_of_dblink_stays) {
+  if (sql_number(observer(), "select count(*) from pg_available_extensions where name = 'dblink'") == 0) {
+    printf("    not tried: dblink is not installed\n");
+    return;
+  }
+  CHECK(sql_run(observer(), "create extension if not exists dblink"));
+  char leave[512];
+  snprintf(leave, sizeof leave, "select dblink_connect('isolation_link', 'host=%s port=%d user=%s password=%s dbname=%s')",
+           server_host(), server_port(), PQuser(observer()), PQpass(observer()), PQdb(observer()));
+  check_stays(leave, "select coalesce(array_length(dblink_get_connections(), 1), 0)");
+  CHECK(sql_run(observer(), "drop extension dblink"));
 }

@@ -1,6 +1,8 @@
 /* With reset=discard_all libpq's own state is as new for the next borrower of the same connection, too. */
 #include "pools.h"
 
+#include <libpq-events.h>
+
 static pool_t *open_strict_pool(void) {
   pool_options_t options = options_sized(0, 1);
   options.reset = POOL_RESET_DISCARD_ALL;
@@ -167,5 +169,33 @@ TEST(the_last_error_does_not_stay) {
   pair.conn = pool_get(pair.pool, slow(5000));
   REQUIRE(pair.conn);
   CHECK_LACKS(PQerrorMessage(pair.conn), "my secret");
+  end_pair(&pair);
+}
+
+static int count_results(PGEventId event, void *details, void *context) {
+  (void)details;
+  if (event == PGEVT_RESULTCREATE)
+    ++*(int *)context;
+  return 1;
+}
+
+/* libpq cannot take them back: docs/security.md says so, and that pool_discard() is for them. */
+TEST(event_procedures_and_their_data_stay_until_the_connection_is_discarded) {
+  struct pair pair = first_loan();
+  REQUIRE(pair.conn);
+  int results = 0, data = 7;
+  CHECK_INT(PQregisterEventProc(pair.conn, count_results, "isolation", &results), ==, 1);
+  CHECK_INT(PQsetInstanceData(pair.conn, count_results, &data), ==, 1);
+  REQUIRE(lend_again(&pair));
+  CHECK(PQinstanceData(pair.conn, count_results) == &data);
+  int before = results;
+  CHECK(works(pair.conn));
+  CHECK_INT(results, ==, before + 1);
+  CHECK_INT(pool_discard(pair.pool, pair.conn), ==, 0);
+  before = results;
+  pair.conn = get_working(pair.pool, POOL_TIMEOUT_DEFAULT);
+  REQUIRE(pair.conn);
+  CHECK(PQinstanceData(pair.conn, count_results) == NULL);
+  CHECK_INT(results, ==, before);
   end_pair(&pair);
 }
