@@ -141,13 +141,37 @@ TEST(the_environments_password_is_shown_by_no_message) {
   CHECK_INT(pool_close(pool), ==, 0);
 }
 
+/* Control characters would play tricks with a terminal; and a message is one line. */
+static void check_clean(const char *text, const char *part) {
+  CHECK_HAS(text, part);
+  for (const char *at = text; *at; at++)
+    CHECK((unsigned char)*at >= 0x20 && *at != 0x7f);
+}
+
 /* What is said before authentication is not to be trusted on a terminal. */
-TEST(messages_have_no_control_characters) {
-  pool_t *pool = pool_create("dbname='a\x1b[31mb\x07' pool_max_size=1", NULL);
-  if (!pool)
-    return;
-  CHECK(pool_get(pool, slow(500)) == NULL);
-  for (const char *at = pool_errmsg(); *at; at++)
-    CHECK((unsigned char)*at >= 0x20 || *at == '\n' || *at == '\t');
+TEST(what_the_server_says_has_no_control_characters) {
+  pool_t *pool = pool_create("dbname='a\x1b[31mb\x07\r\nc' pool_min_size=1", NULL);
+  REQUIRE(pool);
+  CHECK_INT(pool_wait(pool, slow(5000)), ==, POOL_ECONNECT);
+  check_clean(pool_errmsg(), "[31mb");
   CHECK_INT(pool_close(pool), ==, 0);
+}
+
+TEST(refusals_have_no_control_characters) {
+  static const struct {
+    const char *conninfo, *part;
+  } refused[] = {{"pool_max_size='1\x1b[31mb'", "pool_max_size"},
+                 {"pool_check='\x1b[31mb\r\n'", "pool_check"},
+                 {"no_such_\x1b[31mb=1", "no_such_"},
+                 {"pool_no_such_\x1b[31mb=1", "pool_no_such_"},
+                 {"dbname=x no\x07such\x1b[31mb", "such"},
+                 {"postgresql://h/d?\x1b[31mb=1", "URI"},
+                 {"postgresql://h/d?pool_\x1b[31mb=1", "pool_"},
+                 {"postgresql://[::1\x1b[31mb/d", "conninfo"},
+                 {"postgresql://h/d?pool_max_size=\x1b[31mb", "pool_max_size"}};
+  for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+    CHECK(pool_create(refused[i].conninfo, NULL) == NULL);
+    CHECK_INT(pool_errcode(), ==, POOL_EINVAL);
+    check_clean(pool_errmsg(), refused[i].part);
+  }
 }
