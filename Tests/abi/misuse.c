@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <limits.h>
-#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -213,20 +212,6 @@ TEST(a_reset_by_the_borrower_makes_a_new_session_that_is_taken_back) {
   CHECK(PQbackendPID(conn) != pid);
   CHECK_INT(pool_put(pool, conn), ==, 0);
   close_whole(pool);
-}
-
-TEST(the_locale_of_the_program_changes_nothing) {
-  CHECK(setlocale(LC_ALL, "C.UTF-8") != NULL);
-  locale_t plain = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-  uselocale(plain);
-  pool_t *pool = pool_create("pool_max_size=3 pool_acquire_timeout=5s", NULL);
-  REQUIRE(pool);
-  CHECK_INT(STAT(pool, max_size), ==, 3);
-  PGconn *conn = get_working(pool, POOL_TIMEOUT_DEFAULT);
-  CHECK_INT(pool_put(pool, conn), ==, 0);
-  close_whole(pool);
-  uselocale(LC_GLOBAL_LOCALE);
-  freelocale(plain);
 }
 
 /* What a program sees that does everything wrong: run as a program of its own, its output collected. */
