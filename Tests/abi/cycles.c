@@ -51,19 +51,36 @@ TEST_LIMIT(cycles_with_a_connection_leave_no_trace, 120) {
     CHECK_INT(resident_kib() - memory, <, 1024);
 }
 
-TEST_LIMIT(a_closed_pool_is_known_for_ever, 60) {
-  pool_t *closed = open_pool(0, 1);
-  REQUIRE(closed);
-  REQUIRE_INT(pool_close(closed), ==, 0);
-  for (int i = 0; i < scaled(70000); i++) {
-    pool_t *pool = pool_create("host=127.0.0.1 port=1", NULL);
-    REQUIRE(pool);
-    CHECK(pool != closed);
-    REQUIRE_INT(pool_close(pool), ==, 0);
+static pool_t *closed_pool(void) {
+  pool_t *pool = pool_create("host=127.0.0.1 port=1", NULL);
+  if (CHECK(pool != NULL))
+    CHECK_INT(pool_close(pool), ==, 0);
+  return pool;
+}
+
+static int by_value(const void *left, const void *right) {
+  uintptr_t a = *(const uintptr_t *)left, b = *(const uintptr_t *)right;
+  return (a > b) - (a < b);
+}
+
+/* As many closed ones as are promised to be known at one time, in one place of the table and in many. */
+TEST_LIMIT(a_closed_pool_is_known_for_ever, 90) {
+  int count = scaled(65536);
+  pool_t **closed = calloc((size_t)count, sizeof *closed);
+  REQUIRE(closed != NULL);
+  for (int i = 0; i < count; i++)
+    REQUIRE((closed[i] = closed_pool()) != NULL);
+  check_every_function(closed[0], POOL_ECLOSED);
+  for (int i = 0; i < count; i++) {
+    CHECK(pool_get(closed[i], 0) == NULL);
+    CHECK_INT(pool_errcode(), ==, POOL_ECLOSED);
+    if (i % 1024 == 0)
+      check_every_function(closed[i], POOL_ECLOSED);
   }
-  CHECK(pool_get(closed, 0) == NULL);
-  CHECK_INT(pool_errcode(), ==, POOL_ECLOSED);
-  CHECK_INT(pool_close(closed), ==, POOL_ECLOSED);
+  qsort(closed, (size_t)count, sizeof *closed, by_value);
+  for (int i = 1; i < count; i++)
+    CHECK(closed[i] != closed[i - 1]);
+  free(closed);
 }
 
 TEST(connectors_are_gone_a_second_after_the_last_connect) {

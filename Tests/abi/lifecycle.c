@@ -156,8 +156,7 @@ static void *wait_in_get(void *argument) {
 enum { CLOSING_WAITERS = 20 };
 
 /* Longest time from pool_close() to the return of a waiter. */
-static int64_t time_to_tell_waiters(void *context) {
-  (void)context;
+static int64_t time_to_tell_waiters(void) {
   pool_t *pool = open_pool(0, 1);
   void *held = pool ? pool_get(pool, POOL_TIMEOUT_DEFAULT) : NULL;
   if (!held)
@@ -180,8 +179,14 @@ static int64_t time_to_tell_waiters(void *context) {
   return longest;
 }
 
+/* The machine can only make it longer: three times out of five it is to let every waiter be in time. */
 TEST(closing_tells_every_waiter_within_100_ms) {
-  CHECK_WITHIN(100, 5, time_to_tell_waiters, NULL);
+  int in_time = 0;
+  for (int i = 0; i < 5; i++) {
+    int64_t longest = time_to_tell_waiters();
+    in_time += longest >= 0 && longest <= slow(100);
+  }
+  CHECK_INT(in_time, >=, 3);
 }
 
 TEST(a_second_close_answers_that_it_is_closed) {
@@ -223,23 +228,7 @@ TEST(a_closed_pool_answers_every_function) {
   pool_t *pool = open_pool(0, 1);
   REQUIRE(pool);
   CHECK_INT(pool_close(pool), ==, 0);
-  pool_stats_t stats = {.size = sizeof stats};
-  pool_ticket_t ticket = 0;
-  CHECK(pool_get(pool, 0) == NULL);
-  CHECK_INT(pool_errcode(), ==, POOL_ECLOSED);
-  CHECK_INT(pool_get_start(pool, 0, &ticket), ==, POOL_ECLOSED);
-  CHECK(pool_get_wait(pool, 1, 0) == NULL);
-  CHECK(pool_errcode() == POOL_ECLOSED || pool_errcode() == POOL_EINVAL);
-  CHECK_INT(pool_get_cancel(pool, 1), <, 0);
-  CHECK_INT(pool_put(pool, &stats), ==, POOL_ECLOSED);
-  CHECK_INT(pool_discard(pool, &stats), ==, POOL_ECLOSED);
-  CHECK_INT(pool_wait(pool, 0), ==, POOL_ECLOSED);
-  CHECK_INT(pool_resize(pool, 0, 2), ==, POOL_ECLOSED);
-  CHECK_INT(pool_pause(pool), ==, POOL_ECLOSED);
-  CHECK_INT(pool_resume(pool), ==, POOL_ECLOSED);
-  CHECK_INT(pool_drain(pool, 0), ==, POOL_ECLOSED);
-  CHECK_INT(pool_reconnect(pool), ==, POOL_ECLOSED);
-  CHECK_INT(pool_stats(pool, &stats), ==, POOL_ECLOSED);
+  check_every_function(pool, POOL_ECLOSED);
 }
 
 TEST(closing_ends_a_wait_for_connections) {

@@ -61,6 +61,33 @@ void settle_threads(void) {
     nap_ms(5);
 }
 
+void check_every_function(pool_t *pool, int code) {
+  pool_stats_t stats = {.size = sizeof stats};
+  pool_ticket_t ticket = 0;
+  void *something = &stats, *tokens[1];
+  CHECK(pool_get(pool, 0) == NULL);
+  CHECK_INT(pool_errcode(), ==, code);
+  CHECK_INT(pool_get_start(pool, 0, &ticket), ==, code);
+  CHECK(pool_get_wait(pool, 1, 0) == NULL);
+  CHECK_INT(pool_errcode(), ==, code);
+  CHECK_INT(pool_get_cancel(pool, 1), ==, code);
+  CHECK_INT(pool_put(pool, something), ==, code);
+  CHECK_INT(pool_discard(pool, something), ==, code);
+  CHECK_INT(pool_report(pool, something, "57P01"), ==, code);
+  CHECK_INT(pool_wait(pool, 0), ==, code);
+  CHECK_INT(pool_resize(pool, 0, 1), ==, code);
+  CHECK_INT(pool_pause(pool), ==, code);
+  CHECK_INT(pool_resume(pool), ==, code);
+  CHECK_INT(pool_drain(pool, 0), ==, code);
+  CHECK_INT(pool_reconnect(pool), ==, code);
+  CHECK_INT(pool_stats(pool, &stats), ==, code);
+  CHECK_INT(pool_adopt(pool, something, 0), ==, code);
+  CHECK_INT(pool_fail(pool, something, NULL, "no"), ==, code);
+  if (pool) /* NULL: of all hosted pools */
+    CHECK_INT(pool_collect(pool, tokens, 1, 0), ==, code);
+  CHECK_INT(pool_close(pool), ==, code);
+}
+
 void close_whole(pool_t *pool) {
   WAIT_FOR(2000, STAT(pool, in_use) == 0 && STAT(pool, waiting) == 0);
   CHECK_INT(STAT(pool, internal_errors), ==, 0);

@@ -26,6 +26,9 @@ bool works(PGconn *conn);
  * child, and at its end. */
 void settle_threads(void);
 
+/* Every function that takes a pool, with one that is none, or no longer one: all answer with this code. */
+void check_every_function(pool_t *pool, int code);
+
 /* Closes a pool that must be whole again: nothing lent, nobody waiting. */
 void close_whole(pool_t *pool);
 
