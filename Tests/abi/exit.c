@@ -5,7 +5,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 /* The argument: microseconds from the start of the fill to exit(). */
@@ -16,13 +15,13 @@ HELPER(exit_during_a_fill) {
   int64_t end = now_us() + atol(helper_argument());
   while (now_us() < end)
     sched_yield();
-  exit(0);
+  exit_and_tell(0);
 }
 
 HELPER(exit_with_loans_out) {
   pool_t *pool = pool_create("pool_min_size=3 pool_max_size=3 sslmode=require", NULL);
   void *first = pool ? pool_get(pool, slow(5000)) : NULL, *second = pool ? pool_get(pool, slow(5000)) : NULL;
-  exit(first && second ? 0 : 3);
+  exit_and_tell(first && second ? 0 : 3);
 }
 
 static void *wait_for_ever(void *pool) {
@@ -40,7 +39,7 @@ HELPER(exit_with_waiters) {
   for (int64_t end = now_ms() + slow(5000); now_ms() < end && stats.waiting < 4; nap_ms(1))
     if (pool_stats(pool, &stats) != 0)
       exit(4);
-  exit(conn ? 0 : 3);
+  exit_and_tell(conn ? 0 : 3);
 }
 
 /* Full use of every kind, and exit() in the middle of it. */
@@ -52,7 +51,7 @@ HELPER(exit_under_load) {
   int64_t end = now_us() + atol(helper_argument());
   while (now_us() < end)
     nap_ms(1);
-  exit(0);
+  exit_and_tell(0);
 }
 
 HELPER(exit_beside_a_silent_server) {
@@ -61,28 +60,14 @@ HELPER(exit_beside_a_silent_server) {
   for (int64_t end = now_ms() + slow(5000); pool && now_ms() < end && stats.connecting == 0; nap_ms(1))
     if (pool_stats(pool, &stats) != 0)
       exit(4);
-  exit(pool ? 0 : 3);
+  exit_and_tell(pool ? 0 : 3);
 }
 
 HELPER(exit_right_after_close) {
   pool_t *pool = pool_create("pool_min_size=4 pool_max_size=4 sslmode=require", NULL);
   if (!pool || pool_wait(pool, slow(5000)) != 0 || pool_close(pool) != 0)
     exit(3);
-  exit(0);
-}
-
-/* false: stop here, the rest would fail alike. */
-static bool check_exit(const char *helper, const char *argument, int run_ms) {
-  char output[1024];
-  int64_t start = now_ms();
-  int status = run_helper(helper, argument, output, sizeof output, 20000);
-  int64_t took = now_ms() - start;
-  bool fine = CHECK(status != -1) && CHECK(WIFEXITED(status)) && CHECK_INT(WEXITSTATUS(status), ==, 0) &&
-              CHECK(output[0] == 0);
-  if (!fine)
-    fprintf(stderr, "    %s %s: status %d, printed: %s\n", helper, argument, status, output);
-  /* The start of a program with libpq and TLS is in it: half a second more than the second for exit(). */
-  return CHECK_INT(took, <=, run_ms + slow(1500)) && fine;
+  exit_and_tell(0);
 }
 
 TEST_LIMIT(two_hundred_exits_during_a_tls_fill_crash_never, 150) {
@@ -91,7 +76,7 @@ TEST_LIMIT(two_hundred_exits_during_a_tls_fill_crash_never, 150) {
   for (int i = 0; i < scaled(200); i++) {
     char after[32];
     snprintf(after, sizeof after, "%d", (int)(rand_r(&seed) % 120000));
-    if (!check_exit("exit_during_a_fill", after, 120))
+    if (!check_exit("exit_during_a_fill", after))
       break;
   }
 }
@@ -102,22 +87,22 @@ TEST_LIMIT(exits_under_load_crash_never, 60) {
   for (int i = 0; i < scaled(30); i++) {
     char after[32];
     snprintf(after, sizeof after, "%d", (int)(rand_r(&seed) % 200000));
-    if (!check_exit("exit_under_load", after, 200))
+    if (!check_exit("exit_under_load", after))
       break;
   }
 }
 
 TEST(an_exit_with_loans_out_is_quiet) {
   REQUIRE(server_with_tls());
-  check_exit("exit_with_loans_out", "", 1000);
+  check_exit("exit_with_loans_out", "");
 }
 
-TEST(an_exit_with_waiters_is_quiet) { check_exit("exit_with_waiters", "", 1000); }
+TEST(an_exit_with_waiters_is_quiet) { check_exit("exit_with_waiters", ""); }
 
 TEST(an_exit_right_after_close_is_quiet) {
   REQUIRE(server_with_tls());
   for (int i = 0; i < scaled(10); i++)
-    check_exit("exit_right_after_close", "", 1000);
+    check_exit("exit_right_after_close", "");
 }
 
 TEST(an_exit_beside_a_silent_server_takes_at_most_a_second) {
@@ -125,6 +110,6 @@ TEST(an_exit_beside_a_silent_server_takes_at_most_a_second) {
   proxy_new(proxy, PROXY_DARK);
   char conninfo[128];
   snprintf(conninfo, sizeof conninfo, "host=127.0.0.1 port=%d pool_min_size=6 pool_connect_timeout=60s", proxy_port(proxy));
-  check_exit("exit_beside_a_silent_server", conninfo, 200);
+  check_exit("exit_beside_a_silent_server", conninfo);
   proxy_stop(proxy);
 }

@@ -271,6 +271,18 @@ static bool run_test(const struct test *test) {
 
 const char *helper_argument(void) { return argument_of_helper; }
 
+void exit_and_tell(int code) {
+  printf("exit at %lld\n", (long long)now_ms());
+  exit(fflush(stdout) == 0 ? code : 125);
+}
+
+int64_t time_of_exit(const char *output) {
+  long long at = 0;
+  int length = -1;
+  bool is_all = sscanf(output, "exit at %lld\n%n", &at, &length) == 1 && length == (int)strlen(output);
+  return is_all ? now_ms() - at : -1;
+}
+
 static void exec_helper(const char *name, const char *argument, int output) {
   char self[512];
   ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
@@ -318,6 +330,17 @@ int run_helper(const char *name, const char *argument, char *output, size_t outp
   int status = pid < 0 ? -1 : await_child(pid, end);
   block_sigchld(false);
   return status;
+}
+
+bool check_exit(const char *helper, const char *argument) {
+  char output[1024];
+  int status = run_helper(helper, argument, output, sizeof output, 20000);
+  int64_t took = time_of_exit(output);
+  bool fine = status != -1 && WIFEXITED(status) && CHECK_INT(WEXITSTATUS(status), ==, 0) && CHECK_INT(took, >=, 0) &&
+              CHECK_INT(took, <=, slow(1000));
+  if (!CHECK(fine))
+    fprintf(stderr, "    %s %s: status %d, printed: %s\n", helper, argument, status, output);
+  return fine;
 }
 
 /* --------------------------------------------------------------------------------------------------- main */

@@ -92,6 +92,12 @@ void observe_ms(int ms);
  * when it had to be killed after `limit_ms`. */
 int run_helper(const char *name, const char *argument, char *output, size_t output_size, int limit_ms);
 const char *helper_argument(void);
+/* Ends a helper by exit(), after it has printed when that was. */
+void exit_and_tell(int code);
+/* Milliseconds from there to the end of a helper that has ended just now and printed this; -1: it printed anything else. */
+int64_t time_of_exit(const char *output);
+/* Runs a helper that ends so: with 0, within a second, and without another word. */
+bool check_exit(const char *helper, const char *argument);
 
 int open_descriptors(void);
 int running_threads(void);
