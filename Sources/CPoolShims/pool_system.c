@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <linux/futex.h>
+#include <sys/eventfd.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -84,7 +85,10 @@ void pool_replace(int fd, int null) {
   (void)close(fd);
 }
 
-int pool_open_null(void) { return open("/dev/null", O_RDWR | O_CLOEXEC); }
+int pool_open_null(void) {
+  int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+  return null >= 0 ? null : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+}
 
 int pool_pipe_create(int *source, int *signal) {
   int ends[2];

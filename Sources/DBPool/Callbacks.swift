@@ -9,22 +9,25 @@ import Synchronization
 
 /// The callbacks that no attempt makes: `log` and `context_free`. One thread at a time for each pool.
 enum Callbacks {
-  /// Asks for a connector thread if there is something to call. Upkeep thread only.
-  static func start(_ record: RecordPointer) {
+  /// Asks for a connector thread if there is something to call. False: none was to be had, to be asked for again at the
+  /// next tick. Upkeep thread only.
+  static func start(_ record: RecordPointer) -> Bool {
     record.enter()
-    guard !record.pointee.isCallbackRunning, isDue(record) else { return record.leave() }
+    guard !record.pointee.isCallbackRunning, isDue(record) else {
+      record.leave()
+      return true
+    }
     record.pointee.isCallbackRunning = true
     record.pointee.jobs += 1
     record.pointee.callbackJob.kind = .callbacks
     record.pointee.callbackJob.record = record
     record.leave()
-    if Connectors.submit(record.callbackJobPointer) != 0 {
-      // No thread to be had: at the next tick.
-      record.enter()
-      record.pointee.isCallbackRunning = false
-      record.pointee.jobs -= 1
-      record.leave()
-    }
+    if Connectors.submit(record.callbackJobPointer) == 0 { return true }
+    record.enter()
+    record.pointee.isCallbackRunning = false
+    record.pointee.jobs -= 1
+    record.leave()
+    return false
   }
 
   /// Under the lock.

@@ -146,6 +146,9 @@ struct ConnectorAttempt {
         return .failed(.transient)
       }
       if let problem = problem(connection, code, &message) { return drop(connection, problem) }
+    } else if connection.transactionStatus != .idle {
+      message.append("the new session is not idle")
+      return drop(connection, .failed(.transient))
     }
     record.enter()
     guard isCurrent else {

@@ -73,6 +73,8 @@ struct RefusalReport {
     append(gauges.inUse, " in use, ", &message)
     append(gauges.idle, " idle, ", &message)
     append(gauges.opening, " connecting, ", &message)
+    let busy = gauges.background &+ gauges.closing
+    if busy > 0 { append(busy, " in reset, check or close, ", &message) }
     append(gauges.waiting, " waiting, max_size ", &message)
     message.append(record.pointee.core.settings.maxSize)
     message.append(")")

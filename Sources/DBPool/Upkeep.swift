@@ -151,7 +151,7 @@ enum Upkeep {
     record.notifyChanges()
     if awaitsHosts { Watch.hurry(record, since: now &- tick) }
     LeakSearch.run(record, now)
-    Callbacks.start(record)
+    if !Callbacks.start(record) { due = Swift.min(due, now.after(tick)) }
     if isOver { PoolLife.retire(record) }
     return due
   }

@@ -15,7 +15,12 @@ public struct BackgroundQuery {
     case failed
   }
 
+  /// A whole answer takes one or two. One without an end would fill the memory of the host, and libpq's way through it
+  /// takes the time of all pools.
+  private static var stepLimit: Int { 32 }
+
   private let connection: Connection
+  private var steps = 0
   private var isFlushed = false
   private var hasFailed = false
 
@@ -45,6 +50,11 @@ public struct BackgroundQuery {
       rounds &-= 1
     } while rounds > 0 && libpq.isBusy(pointer) != 0
     if let pending = flush(&message) { return pending }
+    steps &+= 1
+    guard steps <= Self.stepLimit else {
+      message.append("the answer has no end")
+      return .failed
+    }
     while libpq.isBusy(pointer) == 0 {
       guard let result = libpq.getResult(pointer) else {
         return hasFailed || !connection.isOpen ? fail(&message) : .succeeded

@@ -51,6 +51,17 @@ final class RefusalReportTests: XCTestCase {
     XCTAssertTrue(text.hasSuffix("within 0 ms (0 in use, 0 idle, 0 connecting, 3 waiting, max_size 1)"), text)
   }
 
+  func testThoseInTheBackgroundAreTold() throws {
+    let record = makeRecord(maxSize: 2)
+    XCTAssertTrue(PoolMemory.provideSlots(record, 2) && PoolMemory.provideTickets(record))
+    _ = record.pointee.core.acquire(deadline: .never, isDetached: false, now: 0)
+    guard case .open(let slot) = record.pointee.core.nextTask(now: 0) else { return XCTFail("nothing is opened") }
+    record.pointee.core.opened(slot, now: 0)
+    record.pointee.core.release(slot, .broken, now: 0)
+    let text = report(record, .timedOut).text
+    XCTAssertTrue(text.contains("0 connecting, 1 in reset, check or close, 0 waiting"), text)
+  }
+
   func testTheServersLastWordsAreTold() {
     let record = makeRecord(maxSize: 7)
     let words = "; last connect error: FATAL:  no"

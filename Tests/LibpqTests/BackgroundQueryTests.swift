@@ -30,10 +30,20 @@ final class BackgroundQueryTests: XCTestCase {
     let connection = try open()
     PQclear(PQexec(connection.pointer, "begin"))
     XCTAssertEqual(connection.transactionStatus, .inTransaction)
-    for sql in ["rollback", "", "discard all", "select generate_series(1, 20000)", "select 1; select 2"] {
+    for sql in ["rollback", "", "discard all", "select generate_series(1, 2000)", "select 1; select 2"] {
       XCTAssertEqual(run(sql, on: connection), .succeeded, sql)
       XCTAssertEqual(connection.transactionStatus, .idle)
       XCTAssertFalse(connection.isNonblocking)
+    }
+  }
+
+  func testAnAnswerWithoutAnEndIsCutOff() throws {
+    let rows = "select repeat('x', 1000), generate_series(1, 1000000000)"
+    let notices = "do $$ begin loop raise info '%', repeat('x', 1000); end loop; end $$"
+    for sql in [rows, notices] {
+      let message = MessageBuffer()
+      XCTAssertEqual(run(sql, on: try open(), message), .failed, sql)
+      XCTAssertEqual(message.text, "the answer has no end", sql)
     }
   }
 

@@ -106,6 +106,30 @@ TEST(a_pool_that_cannot_grow_for_lack_of_threads_lends_what_it_has) {
   close_whole(pool);
 }
 
+static atomic_int freed;
+
+static void count_free(void *context) {
+  (void)context;
+  atomic_fetch_add(&freed, 1);
+}
+
+TEST(what_a_closed_pool_could_not_call_for_lack_of_threads_is_called_when_they_are_back) {
+  pool_options_t options = POOL_OPTIONS_INIT;
+  options.context = &freed;
+  options.context_free = count_free;
+  pool_t *pool = pool_create("", &options);
+  REQUIRE(pool);
+  use_once(pool);
+  WAIT_FOR(5000, running_threads() <= resting_threads());
+  atomic_store(&refused, 0);
+  atomic_store(&refusing, true);
+  CHECK_INT(pool_close(pool), ==, 0);
+  WAIT_FOR(5000, atomic_load(&refused) >= 2);
+  CHECK_INT(atomic_load(&freed), ==, 0);
+  atomic_store(&refusing, false);
+  WAIT_FOR(5000, atomic_load(&freed) == 1);
+}
+
 TEST(a_pool_fills_up_by_itself_when_threads_are_back) {
   pool_t *first = open_pool(0, 1);
   REQUIRE(first);

@@ -61,7 +61,8 @@ ssize_t pool_drop_received(int fd);
 /* dup3(null, fd, O_CLOEXEC). Async-signal-safe. */
 void pool_replace(int fd, int null);
 
-/* A close-on-exec descriptor of /dev/null, or -1 with errno. Async-signal-safe. */
+/* A close-on-exec descriptor of /dev/null, or where there is none (chroot) of an event nobody awaits; or -1 with errno.
+ * Async-signal-safe. */
 int pool_open_null(void);
 
 /* A non-blocking, close-on-exec pipe: 0, or an errno value. */
