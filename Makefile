@@ -17,7 +17,7 @@ SANITIZE ?=
 # `dlopen`: a library that is not linked with libpq and looks for it when the first pool wants it, as that of the wheel.
 LIBPQ ?=
 PYTHON ?= python3
-# For test-valgrind, test-tsan and test-asan: the topics of Tests/abi to run; empty = all, which takes half an hour.
+# For test-abi, test-valgrind, test-tsan and test-asan: the topics of Tests/abi to run; empty = all, which takes half an hour.
 TOPICS ?=
 # Seconds that each part of the tests may take.
 PART_TIMEOUT ?= 300
@@ -222,8 +222,8 @@ test-model: ## Check a model of the hand-over in every state with spin; planted 
 	@Tests/model/run
 
 .PHONY: test-abi
-test-abi: all ## Test the library from C programs
-	@$(WITH_POSTGRES) $(RUN_ENVIRONMENT) Tests/abi/run
+test-abi: all ## Test the library from C programs (LONG=1: the long tests too; TOPICS='fork exit': some)
+	@$(WITH_POSTGRES) $(RUN_ENVIRONMENT) Tests/abi/run $(if $(LONG),--long) $(TOPICS)
 
 .PHONY: test-cxx
 test-cxx: all ## Test the C++ header with g++ and the toolchain's clang++
