@@ -119,6 +119,12 @@ void nap_ms(int ms) {
     continue;
 }
 
+int64_t nap_late_us(int ms) {
+  int64_t start = now_us();
+  nap_ms(ms);
+  return now_us() - start - (int64_t)ms * 1000;
+}
+
 void observe_ms(int ms) { nap_ms(ms); }
 
 /* ------------------------------------------------------------------------------------------ process figures */

@@ -81,6 +81,8 @@ void check_within(int64_t bound_ms, int attempts, int64_t (*measure)(void *), vo
 int64_t now_ms(void);
 int64_t now_us(void);
 void nap_ms(int ms);
+/* Naps, and says by how much too long: for so long the machine had no time for anybody else either. */
+int64_t nap_late_us(int ms);
 int scaled(int count); /* count / POOL_TEST_SCALE, at least 1 */
 int slow(int ms);      /* ms * POOL_TEST_SLOW */
 bool is_slow_run(void);
