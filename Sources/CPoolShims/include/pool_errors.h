@@ -6,7 +6,8 @@
 #ifndef POOL_ERRORS_H
 #define POOL_ERRORS_H
 
-#define POOL_MESSAGE_SIZE 1024
+/* With a place in the queue, of 104 bytes in segments that may be half empty, a thread that waits takes at most 1 KiB. */
+#define POOL_MESSAGE_SIZE 800
 
 struct pool_error_slot {
   int code;
