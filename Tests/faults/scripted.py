@@ -88,20 +88,27 @@ def claim_a_gigabyte(client: socket.socket) -> None:
         time.sleep(0.01)
 
 
-def demanding(iterations: int) -> Script:
-    """A SCRAM exchange whose password hash takes the client so many rounds."""
+class Demanding:
+    """A SCRAM exchange whose password hash takes the client so many rounds. `asked` and `answered`: the instants at
+    which it was told of them, and at which it had done them."""
 
-    def script(client: socket.socket) -> None:
+    def __init__(self, iterations: int) -> None:
+        self._iterations = iterations
+        self.asked: list[float] = []
+        self.answered: list[float] = []
+
+    def __call__(self, client: socket.socket) -> None:
         _startup(client)
         _send(client, SASL, b"SCRAM-SHA-256\x00\x00")
         message = _receive(client)
         nonce = message.partition(b",r=")[2]
         salt = base64.b64encode(b"0123456789abcdef")
-        first = b"r=" + nonce + b"abcdef,s=" + salt + b",i=" + str(iterations).encode()
+        first = b"r=" + nonce + b"abcdef,s=" + salt + b",i=" + str(self._iterations).encode()
         _send(client, SASL_CONTINUE, first)
+        self.asked.append(time.monotonic())
+        _receive(client)
+        self.answered.append(time.monotonic())
         be_silent(client)
-
-    return script
 
 
 def _startup(client: socket.socket) -> None:
