@@ -6,6 +6,7 @@ import random
 import sys
 import threading
 import time
+from typing import Callable
 
 from calls import Users, together
 from failures import GetFailed
@@ -124,37 +125,64 @@ def slow_connect(trial: Trial) -> None:
 
 @fault("F39", "growth burst: 100 gets at once, min 0, max 100, connect 20 ms", all_ms=2000)
 def burst(trial: Trial) -> None:
+    grow(trial)
+    trial.at_most("all served", trial.worst_ms or 0, trial.criteria["all_ms"], " ms")
+
+
+@fault("F39c", "growth burst as F39, connect_concurrency = 3", at_once=3, pools=("native",))
+def narrow_burst(trial: Trial) -> None:
+    connecting, logging_in = grow(trial, connect_concurrency=3)
+    trial.at_most("attempts under way at once", connecting, trial.criteria["at_once"])
+    trial.at_most("logins at the server at once", logging_in, trial.criteria["at_once"])
+    trial.at_least("attempts under way at once", connecting, trial.criteria["at_once"])
+
+
+class Most:
+    """The most of several counts, seen by a thread that looks all the time."""
+
+    def __init__(self, look: Callable[[], tuple[int, ...]]) -> None:
+        self.counts = look()
+        self._look = look
+        self._looking = Users(1, self._see)
+
+    def _see(self, _number: int) -> None:
+        self.counts = tuple(map(max, self.counts, self._look()))
+        time.sleep(0.002)
+
+    def stop(self) -> tuple[int, ...]:
+        self._looking.stop()
+        return self.counts
+
+
+def grow(trial: Trial, **options: int) -> tuple[int, int]:
+    """The most attempts under way at once: as the pool tells, and as the proxy sees them beside the sessions."""
     proxy = trial.proxy()
     proxy.mode("delay", scope="new", seconds=0.02)
-    pool = trial.pool(proxy, min_size=0, max_size=100)
+    pool = trial.pool(proxy, min_size=0, max_size=100, **options)
     all_served = threading.Barrier(100)
-    most = 0
 
     def work(_number: int) -> None:
         connection = trial.calls.get(pool, 10)
         all_served.wait(20)  # until then all are lent
         pool.put(connection)
 
-    watching = threading.Event()
+    def look() -> tuple[int, ...]:
+        passing = proxy.open_sessions()  # before the pool is asked: what is open by then is no login any more
+        now = pool.stats()
+        connecting, are_open = (now.connecting, now.in_use + now.idle) if now else (0, passing)
+        return len(trial.cluster.sessions(trial.application)), connecting, passing - are_open
 
-    def watch() -> None:
-        nonlocal most
-        while not watching.wait(0.01):
-            most = max(most, len(trial.cluster.sessions(trial.application)))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+    most = Most(look)
     try:
         together(100, work, patience=30)
     finally:
-        watching.set()
-        watcher.join()
+        sessions, connecting, logging_in = most.stop()
     trial.worst_ms = trial.calls.worst_ms()
-    trial.notes.append(f"attempts {len(proxy.attempts())}, most sessions {most}")
+    trial.notes.append(f"attempts {len(proxy.attempts())}, at once {connecting}, most sessions {sessions}")
     trial.at_most("errors", len(trial.calls.errors), 0)
-    trial.at_most("all served", trial.worst_ms, trial.criteria["all_ms"], " ms")
     trial.at_most("attempts", len(proxy.attempts()), 100)
-    trial.at_most("sessions at the server", most, 100)
+    trial.at_most("sessions at the server", sessions, 100)
+    return connecting, logging_in
 
 
 @fault("F41", "one pool's server is silent, another pool in the process is fine", worst_ms=250, replaced_ms=1000)
