@@ -23,8 +23,15 @@ def threads() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
-@fault("F12", "the resolver hangs (30 s)", most_stuck=16, close_ms=250)
+# An attempt in the resolver is given up, and another may begin, this long after its start.
+GIVEN_UP = CONNECT_TIMEOUT + 0.25
+
+
+@fault("F12", "the resolver hangs (30 s)", close_ms=250)
 def resolver_hangs(trial: Trial) -> None:
+    """A thread in the resolver cannot be called back. A native pool gives the attempt up and makes another, one at a
+    time, so that a thread more hangs for each GIVEN_UP; 16 at most, which the topic `resolver` of Tests/abi shows. In
+    a hosted pool the attempt keeps its place, and is the only one."""
     shim = preload.require("slow_resolver", trial.folder)
     pool = trial.pool(full=False, min_size=0, words={"host": "db.hang"})
     other = trial.pool(min_size=1, max_size=2)
@@ -40,13 +47,15 @@ def resolver_hangs(trial: Trial) -> None:
         trial.check("resolv" in str(call.error), f"the error does not name the cause: {call.error}")
     together(20, lambda _number: trial.calls.use(pool, timeout=1))
     trial.errors = 0  # those were to be
-    # One attempt at a time, given up after connect_timeout: not one for each of the 24 that asked.
-    tries = (time.monotonic() - start) / CONNECT_TIMEOUT + 1
     inside = shim.faults_resolver_inside()
-    trial.notes.append(f"threads in the resolver {inside}")
+    keeps_its_place = pool.stats() is not None and not pool.lends_pgconn
+    tries = 1 if keeps_its_place else 1 + (time.monotonic() - start) // GIVEN_UP
+    trial.until(lambda: threads() - before <= tries - 1, 1)  # a thread that has been joined may be there for a moment
+    more = threads() - before
+    trial.notes.append(f"threads in the resolver {inside}, more than after the first {more}")
     trial.at_most("calls of the resolver", shim.faults_resolver_calls(), tries)
-    trial.at_most("threads more", threads() - before, tries + 2)
-    trial.at_most("threads in the resolver", inside, trial.criteria["most_stuck"])
+    trial.at_most("threads in the resolver", inside, tries)
+    trial.at_most("threads more than after the first", more, tries - 1)
     if hasattr(pool.stats(), "stuck_connectors"):
         counted = pool.stats().stuck_connectors + pool.stats().connecting
         trial.check(inside - 1 <= counted <= inside + 1, f"{inside} threads in the resolver, {counted} are counted")
