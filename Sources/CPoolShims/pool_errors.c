@@ -8,8 +8,8 @@
 
 #define STATIC_TLS __thread __attribute__((tls_model("initial-exec")))
 
-static const struct pool_error_slot no_error = {POOL_OK, ""};
-static const struct pool_error_slot no_memory = {POOL_ENOMEM, "out of memory (also for the text of this error)"};
+/* Written by the constructor alone: as constants their zeroes would be two kilobytes of the file. */
+static struct pool_error_slot no_error, no_memory;
 
 static STATIC_TLS struct pool_error_slot *own;
 static STATIC_TLS int starved;
@@ -24,7 +24,11 @@ static void drop(void *slot) {
 }
 
 /* A constructor, not pthread_once: a child forked in the middle of a once would wait for ever. */
-__attribute__((constructor)) static void make_key(void) { have_key = pthread_key_create(&key, drop) == 0; }
+__attribute__((constructor)) static void make_slots(void) {
+  have_key = pthread_key_create(&key, drop) == 0;
+  no_memory.code = POOL_ENOMEM;
+  strcpy(no_memory.message, "out of memory (also for the text of this error)");
+}
 
 struct pool_error_slot *pool_error_slot_take(void) {
   if (own == NULL) {

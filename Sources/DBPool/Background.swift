@@ -79,9 +79,7 @@ enum Background {
     }
     if session.pointee.stage == .reset, mayHaveLeftCancel(session) { return send(session, .settle) }
     if session.pointee.stage == .reset || session.pointee.stage == .settle {
-      connection.restoreClientState(
-        noticeReceiver: session.pointee.noticeReceiver, noticeProcessor: { Log.notice($0, $1) },
-        noticeContext: record)
+      connection.restoreClientState()
     }
     let error = process.pointee.poller.rewatch(
       session.pointee.descriptor.number, token: session.pointee.watchToken)

@@ -131,6 +131,7 @@ struct ConnectorAttempt {
       message.append(systemError: error)
       return drop(connection, .failed(.transient))
     }
+    session.pointee.noticeReceiver = connection.noticeReceiver
     if let configure = record.pointee.options.given.configure {
       let context = record.pointee.options.given.context
       session.pointee.configuring = connection.pointer
@@ -164,7 +165,6 @@ struct ConnectorAttempt {
       isOnTarget ? Session.unusual : session.pointee.socketNumber, ordering: .relaxed)
     session.classify()
     session.pointee.finished = 0
-    session.pointee.noticeReceiver = connection.noticeReceiver
     session.pointee.attemptSocket = Descriptor()
     session.pointee.lent.store(0, ordering: .relaxed)
     ConnectionTable.insert(session)
@@ -247,6 +247,7 @@ struct ConnectorAttempt {
     guard isCurrent else {
       // Given up meanwhile; what it found out is old.
       record.pointee.core.stuckReturned()
+      Connectors.discount(record, by: -1)
       return endJob()
     }
     if case .failed(let failure) = outcome {

@@ -49,6 +49,15 @@ enum Connectors {
     return error
   }
 
+  /// `by` threads less, or more, are at work for the pool: one whose attempt was given up does not count until it is back,
+  /// or the threads that hang for some pools would be all there are for the others.
+  static func discount(_ record: RecordPointer, by count: Int) {
+    process.pointee.connectorLock.lock()
+    record.pointee.running -= count
+    process.pointee.connectors -= count
+    process.pointee.connectorLock.unlock()
+  }
+
   private static func run() -> UnsafeMutableRawPointer? {
     process.pointee.connectorLock.lock()
     while let job = waitForJob() {

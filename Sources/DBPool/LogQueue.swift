@@ -99,7 +99,7 @@ enum Log {
       guard let start = buffer.baseAddress else { return }
       var message = Message(start, capacity: LogQueue.lineSize)
       message.append("pool \"")
-      message.append(cString: record.pointee.options.name)
+      message.appendCleaned(cString: record.pointee.options.name)
       message.append("\": ")
       write(&message)
       record.pointee.log.push(level, message.cString)

@@ -26,11 +26,12 @@ enum ProcessLife {
 
   /// Under the registry's lock.
   private static func prepareFork() -> Int32 {
+    // Again if there was no descriptor left at the first pool, or the host has closed it.
+    if !process.pointee.null.isOurs { process.pointee.null = Descriptor(number: pool_open_null()) }
     if process.pointee.isPrepared { return POOL_OK }
     let error = pool_at_fork({ Fork.prepare() }, { Fork.parent() }, { Fork.child() })
     guard error == 0 else { return Failure.system(error, "cannot register the handlers for fork") }
     process.pointee.poller = Poller()
-    process.pointee.null = Descriptor(number: pool_open_null())
     process.pointee.isPrepared = true
     return POOL_OK
   }

@@ -38,7 +38,7 @@ struct RefusalReport {
     slot.pointee.code = code
     var message = Failure.message(slot)
     message.append("pool \"")
-    message.append(cString: record.pointee.options.name)
+    message.appendCleaned(cString: record.pointee.options.name)
     message.append("\": ")
     appendReason(&message)
     switch refusal {

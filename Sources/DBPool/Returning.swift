@@ -111,7 +111,11 @@ enum Returning {
   private static func end(_ session: SessionPointer, _ condition: Condition) -> Int32 {
     let record = session.pointee.record
     let now = record.loanClock
-    if condition == .idle, displace(session, now: now) { return POOL_OK }
+    if mustForgetBorrower(record, condition) {
+      forgetBorrower(session)
+    } else if displace(session, now: now) {
+      return POOL_OK
+    }
     record.enter()
     record.pointee.core.release(session.slotPointer, condition, now: now)
     if record.pointee.core.isQuiet {
@@ -120,6 +124,21 @@ enum Returning {
       record.unlockAndSignal()
     }
     return POOL_OK
+  }
+
+  /// Others than its next borrower will use the connection, or finish it.
+  private static func mustForgetBorrower(_ record: RecordPointer, _ condition: Condition) -> Bool {
+    condition != .idle || record.pointee.options.given.reset >= POOL_RESET_DISCARD_ALL
+      || record.pointee.isStopping.load(ordering: .relaxed)
+  }
+
+  /// What a borrower has libpq call and write to may be gone when the loan is over.
+  private static func forgetBorrower(_ session: SessionPointer) {
+    // Gone when the borrower has called PQfinish on it meanwhile.
+    guard let pointer = session.pointee.connection else { return }
+    Connection(pointer).forgetUser(
+      noticeReceiver: session.pointee.noticeReceiver, noticeProcessor: { Log.notice($0, $1) },
+      noticeContext: session.pointee.record)
   }
 
   /// The idle stack was full: the session that lay lowest goes to the state machine instead. Holds the lock and leaves the

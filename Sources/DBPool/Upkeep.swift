@@ -82,7 +82,7 @@ enum Upkeep {
   /// epoll failed. A host that closed our descriptors (closefrom) gets a new set; its sessions went with it.
   private static func survive(_ error: Int32) {
     if error == EINTR, process.pointee.poller.isOurs { return }
-    process.pointee.poller.forget()
+    process.pointee.poller.abandon()
     if process.pointee.poller.open() == 0 {
       Registry.visit { Watch.renew($0) }
     } else {

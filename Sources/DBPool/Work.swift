@@ -130,6 +130,7 @@ struct Work {
   }
 
   private func reportGivenUp() {
+    Connectors.discount(record, by: 1)
     record.enter()
     record.pointee.lastError.set(
       "no answer from the resolver or the conninfo_provider within the connect timeout")

@@ -124,9 +124,13 @@ private struct Attempt {
   /// Nil when the attempt may go on.
   private mutating func awaitLoginTurn<Hooks: ConnectHooks>(_ hooks: inout Hooks) -> End? {
     if hasLoginTurn || pool_libpq_table().pointee.status(connection) != CONNECTION_AWAITING_RESPONSE { return nil }
+    let began = hooks.now()
     switch hooks.awaitLoginTurn(until: deadline) {
     case .granted:
       hasLoginTurn = true
+      // The target has its time for the login: it was others that took the wait.
+      let (end, isBeyond) = deadline.addingReportingOverflow(hooks.now() &- began)
+      deadline = isBeyond ? Int64.max : end
       return nil
     case .timedOut: return .timedOut
     case .stopped: return .stopped
@@ -203,6 +207,9 @@ private struct Attempt {
       if mark == target { mark = TargetMark() }
       return .open(connection)
     case .refused:
+      // libpq has come round to the silent one, or a host refused the login, behind which it tries no other: next time all
+      // have their turn.
+      mark = TargetMark()
       guard let error = libpq.errorMessage(connection) else { return .outOfMemory }
       if isOutOfMemory(error) { return .outOfMemory }
       message.appendCleanedVerbose(cString: error)

@@ -75,17 +75,22 @@ public struct Connection {
     pool_libpq_table().pointee.setNoticeReceiver(pointer, nil, nil)
   }
 
-  /// Makes libpq's side of an idle connection as it was when it was new; the server's side is not touched.
+  /// Takes off what a user of the connection has libpq call and write to.
   /// `noticeReceiver` is what `noticeReceiver` said on a new connection: libpq has no name for it.
-  public func restoreClientState(
+  public func forgetUser(
     noticeReceiver: PQnoticeReceiver?, noticeProcessor: PQnoticeProcessor?, noticeContext: UnsafeMutableRawPointer?
   ) {
     let libpq = pool_libpq_table().pointee
-    _ = libpq.setErrorVerbosity(pointer, PQERRORS_DEFAULT)
-    _ = libpq.setErrorContextVisibility(pointer, PQSHOW_CONTEXT_ERRORS)
     _ = libpq.setNoticeReceiver(pointer, noticeReceiver, nil)
     _ = libpq.setNoticeProcessor(pointer, noticeProcessor, noticeContext)
     libpq.untrace(pointer)
+  }
+
+  /// With `forgetUser`, makes libpq's side of an idle connection as it was when it was new; the server's side is not touched.
+  public func restoreClientState() {
+    let libpq = pool_libpq_table().pointee
+    _ = libpq.setErrorVerbosity(pointer, PQERRORS_DEFAULT)
+    _ = libpq.setErrorContextVisibility(pointer, PQSHOW_CONTEXT_ERRORS)
     dropNotifications()
   }
 

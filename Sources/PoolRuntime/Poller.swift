@@ -33,6 +33,13 @@ public struct Poller {
     forget()
   }
 
+  /// The host has closed the set, or the pipe, and the set's number may be one of its own.
+  public mutating func abandon() {
+    source.close()
+    signal.close()
+    forget()
+  }
+
   /// In a forked child: the set is the parent's and is not touched.
   public mutating func forget() {
     set = -1
@@ -44,8 +51,10 @@ public struct Poller {
   public var isOurs: Bool { source.isOurs && signal.isOurs }
 
   /// Watches for the end of the peer, edge-triggered: traffic of the borrower never wakes the upkeep thread.
+  /// EBADF when the host has closed our descriptors, and the set's number may be one of its own.
   public func watch(_ descriptor: Int32, token: UInt64) -> Int32 {
-    control(EPOLL_CTL_ADD, descriptor, Self.end | EPOLLET.rawValue, token)
+    guard isOurs else { return EBADF }
+    return control(EPOLL_CTL_ADD, descriptor, Self.end | EPOLLET.rawValue, token)
   }
 
   /// Back to watching for the end; an end that came meanwhile is reported again.

@@ -34,6 +34,11 @@ final class RefusalReportTests: XCTestCase {
     }
   }
 
+  func testANameCannotForgeALine() {
+    let text = report(makeRecord(name: "a\nERROR: \u{1b}[31mb", maxSize: 7), .closed).text
+    XCTAssertEqual(text, "pool \"a; ERROR: [31mb\": the pool is closed")
+  }
+
   func testATryIsNotSaidToHaveWaited() {
     let record = makeRecord(name: "shop", maxSize: 7)
     XCTAssertEqual(

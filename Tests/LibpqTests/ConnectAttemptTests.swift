@@ -187,6 +187,18 @@ final class ConnectAttemptTests: XCTestCase {
     XCTAssertFalse(attempts.mark.isEmpty, "how long it is passed over is the caller's business")
   }
 
+  func testALoginThatIsRefusedBehindASilentTargetLeavesNoMark() throws {
+    let conninfo = try serverConninfo()
+    let silent = Listener()
+    let port = ProcessInfo.processInfo.environment["PGPORT"] ?? "5432"
+    let two = "host=127.0.0.1,localhost port=\(silent.port),\(port) dbname=no_such_database"
+    let attempts = try Attempts(conninfo + " " + two)
+    XCTAssertEqual(attempts.connect(timeout: 0.3).name, "transient")
+    XCTAssertFalse(attempts.mark.isEmpty)
+    XCTAssertEqual(attempts.connect(timeout: 5).name, "permanent", attempts.text)
+    XCTAssertTrue(attempts.mark.isEmpty, "libpq asks nobody behind a refused login: the first has its turn again")
+  }
+
   func testARefusedFirstTargetIsPassedAtOnce() throws {
     _ = try serverConninfo()
     let port = ProcessInfo.processInfo.environment["PGPORT"] ?? "5432"

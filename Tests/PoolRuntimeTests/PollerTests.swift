@@ -250,4 +250,24 @@ final class PollerTests: XCTestCase {
     guard isConnected, server >= 0 else { throw POSIXError(POSIXErrorCode(rawValue: errno) ?? .EIO) }
     return (client, server)
   }
+
+  func testWhoseNumbersTheHostHasClosedWatchesNothing() {
+    // What a program that closes all descriptors it does not know leaves: the set's number may be one of its own then.
+    poller.close()
+    let others = Set(descriptors(of: "pipe"))
+    XCTAssertEqual(poller.open(), 0)
+    for end in Set(descriptors(of: "pipe")).subtracting(others) { close(end) }
+    XCTAssertFalse(poller.isOurs)
+    XCTAssertEqual(poller.watch(ours, token: 5), EBADF)
+    close(poller.set)
+    poller.abandon()
+    XCTAssertEqual(poller.open(), 0)
+    XCTAssertEqual(poller.watch(ours, token: 5), 0)
+  }
+
+  private func descriptors(of kind: String) -> [Int32] {
+    (Int32(0)..<1024).filter {
+      (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\($0)"))?.hasPrefix(kind) == true
+    }
+  }
 }

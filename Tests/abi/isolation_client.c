@@ -89,6 +89,62 @@ TEST(a_notice_during_the_reset_goes_to_nobody_who_is_gone) {
   end_pair(&pair);
 }
 
+/* From the put on its receiver, processor and trace are the borrower's to throw away. */
+static void check_callbacks_end_with_the_loan(int reset) {
+  pool_options_t options = options_sized(0, 1);
+  options.reset = reset;
+  pool_t *pool = open_pool_with(&options);
+  PGconn *conn = pool ? get_working(pool, POOL_TIMEOUT_DEFAULT) : NULL;
+  REQUIRE(conn);
+  CHECK(sql_run(conn, "set client_min_messages to log; set log_duration to on"));
+  CHECK(sql_run(conn, "begin"));
+  PQsetNoticeReceiver(conn, receive, pool);
+  PQsetNoticeProcessor(conn, process_notice, pool);
+  received = processed = 0;
+  CHECK_INT(pool_put(pool, conn), ==, 0);
+  conn = get_working(pool, POOL_TIMEOUT_DEFAULT);
+  CHECK_INT(received + processed, ==, 0);
+  CHECK_INT(pool_put(pool, conn), ==, 0);
+  CHECK_INT(STAT(pool, opened), ==, 1);
+  close_whole(pool);
+}
+
+TEST(a_full_reset_calls_nothing_of_the_borrowers) { check_callbacks_end_with_the_loan(POOL_RESET_DISCARD_ALL); }
+TEST(a_rollback_calls_nothing_of_the_borrowers) { check_callbacks_end_with_the_loan(POOL_RESET_ROLLBACK); }
+
+enum ending { BY_ROLLBACK, BY_RESET, BY_DISCARD, BY_CLOSE };
+
+static void check_trace_ends_with_the_loan(enum ending ending) {
+  pool_options_t options = options_sized(0, 1);
+  options.reset = ending == BY_RESET ? POOL_RESET_DISCARD_ALL : POOL_RESET_ROLLBACK;
+  pool_t *pool = open_pool_with(&options);
+  PGconn *conn = pool ? get_working(pool, POOL_TIMEOUT_DEFAULT) : NULL;
+  FILE *trace = tmpfile();
+  REQUIRE(conn && trace);
+  int pid = PQbackendPID(conn);
+  PQtrace(conn, trace);
+  CHECK(sql_run(conn, ending == BY_ROLLBACK ? "begin" : "select 1"));
+  if (ending == BY_CLOSE)
+    CHECK_INT(pool_close(pool), ==, 0);
+  long before = ftell(trace);
+  CHECK(before > 0);
+  CHECK_INT(ending == BY_DISCARD ? pool_discard(pool, conn) : pool_put(pool, conn), ==, 0);
+  bool is_over = ending == BY_DISCARD || ending == BY_CLOSE;
+  if (is_over)
+    WAIT_FOR(5000, sql_number(observer(), "select count(*) from pg_stat_activity where pid = %d", pid) == 0);
+  else
+    CHECK_INT(pool_put(pool, get_working(pool, POOL_TIMEOUT_DEFAULT)), ==, 0);
+  CHECK_INT(ftell(trace), ==, before);
+  fclose(trace);
+  if (ending != BY_CLOSE)
+    close_whole(pool);
+}
+
+TEST(a_trace_has_nothing_of_the_rollback) { check_trace_ends_with_the_loan(BY_ROLLBACK); }
+TEST(a_trace_has_nothing_of_the_reset) { check_trace_ends_with_the_loan(BY_RESET); }
+TEST(a_trace_has_nothing_of_the_goodbye_after_a_discard) { check_trace_ends_with_the_loan(BY_DISCARD); }
+TEST(a_trace_has_nothing_of_the_goodbye_after_a_close) { check_trace_ends_with_the_loan(BY_CLOSE); }
+
 TEST(the_verbosity_of_errors_does_not_stay) {
   struct pair pair = first_loan();
   REQUIRE(pair.conn);

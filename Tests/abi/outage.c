@@ -87,6 +87,27 @@ TEST(an_outage_is_probed_gently_and_its_end_is_noticed) { survive_outage(3000, 1
 
 LONG_TEST(ten_seconds_of_outage_see_at_most_twenty_attempts, 60) { survive_outage(10000, 20); }
 
+static void *borrow(void *pool) { return pool_get(pool, slow(8000)); }
+
+/* The wait for the first login is not the others' own: theirs takes as long, and more than what is left. */
+TEST(logins_that_wait_for_the_first_have_their_own_time) {
+  enum { BORROWERS = 3 };
+  pool_t *pool = pool_at(server_port(), "pool_max_size=3 pool_connect_timeout=3s options='-c post_auth_delay=2'");
+  REQUIRE(pool);
+  pthread_t threads[BORROWERS];
+  void *conns[BORROWERS];
+  for (int i = 0; i < BORROWERS; i++)
+    pthread_create(&threads[i], NULL, borrow, pool);
+  for (int i = 0; i < BORROWERS; i++)
+    pthread_join(threads[i], &conns[i]);
+  for (int i = 0; i < BORROWERS; i++)
+    if (CHECK(conns[i] != NULL))
+      CHECK_INT(pool_put(pool, conns[i]), ==, 0);
+  CHECK_INT(STAT(pool, connect_failures), ==, 0);
+  CHECK_INT(STAT(pool, opened), ==, BORROWERS);
+  close_whole(pool);
+}
+
 TEST(one_attempt_at_a_time_probes_a_silent_server) {
   struct proxy *proxy = proxy_start();
   proxy_new(proxy, PROXY_DARK);

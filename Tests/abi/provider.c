@@ -109,6 +109,13 @@ static int hang(void *context, char *buffer, size_t size) {
   return provide(context, buffer, size);
 }
 
+/* From the thousandth on it answers at once. */
+static atomic_int hung;
+
+static int hang_at_first(void *context, char *buffer, size_t size) {
+  return atomic_fetch_add(&hung, 1) < 1000 ? hang(context, buffer, size) : provide(context, buffer, size);
+}
+
 TEST(a_provider_that_hangs_holds_up_no_deadline_and_no_close) {
   atomic_store(&is_hanging, true);
   create_role("abi_token", "first", "");
@@ -127,6 +134,41 @@ TEST(a_provider_that_hangs_holds_up_no_deadline_and_no_close) {
   PGconn *conn = get_working(pool, slow(5000));
   CHECK_INT(pool_put(pool, conn), ==, 0);
   end_rotation(pool);
+}
+
+/* More threads hang, in all, than the process may have for those that do not: each pool still gets one. */
+TEST_LIMIT(providers_that_hang_for_many_pools_leave_each_a_thread, 60) {
+  enum { HUNG_POOLS = 24, HUNG_GETS = 4 };
+  atomic_store(&is_hanging, true);
+  create_role("abi_token", "first", "");
+  atomic_store(&password_now, "first");
+  pool_options_t options = options_sized(0, HUNG_GETS);
+  options.conninfo_provider = hang_at_first;
+  options.connect_timeout_ms = slow(300);
+  pool_t *pools[HUNG_POOLS];
+  pool_ticket_t ticket;
+  for (int i = 0; i < HUNG_POOLS; i++) {
+    pools[i] = open_pool_with(&options);
+    REQUIRE(pools[i]);
+    for (int get = 0; get < HUNG_GETS; get++)
+      CHECK_INT(pool_get_start(pools[i], slow(1500), &ticket), ==, 0);
+  }
+  /* Those that hang now go on hanging. */
+  WAIT_FOR(slow(20000), atomic_load(&hung) >= 64);
+  atomic_store(&hung, 1000);
+  for (int i = 0; i < HUNG_POOLS; i++) {
+    PGconn *conn = pool_get(pools[i], slow(5000));
+    if (!CHECK(conn != NULL))
+      printf("    pool %d: %s\n", i, pool_errmsg());
+    pool_put(pools[i], conn);
+  }
+  atomic_store(&is_hanging, false);
+  for (int i = 0; i < HUNG_POOLS; i++) {
+    WAIT_FOR(5000, STAT(pools[i], stuck_connectors) == 0);
+    CHECK_INT(pool_close(pools[i]), ==, 0);
+  }
+  WAIT_FOR(5000, logins() == 0);
+  drop_role("abi_token");
 }
 
 TEST(a_pool_closes_while_its_provider_hangs) {
