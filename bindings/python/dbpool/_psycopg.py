@@ -87,6 +87,11 @@ class _State(NamedTuple):
     adapters: AdaptersMap
     notice_handlers: list[Any]
     notify_handlers: list[Any]
+    # psycopg's own, which calls the above.
+    notice_handler: Any
+    notify_handler: Any
+    # Others are a borrower's, unless the class is a user's, who may add to them.
+    attributes: frozenset[str]
 
 
 class _Driver:
@@ -109,6 +114,7 @@ class _Driver:
             raise InvalidArgument("connection_class: must be a subclass of psycopg.Connection")
         lent: Any = base
         self.lent = _lent_class(lent)
+        self._is_plain = base is psycopg.Connection
         self.configure, self.autocommit = configure, autocommit
         self._open, self._redacted, self.usual_seconds = _connecting.prepare(arguments, conninfo.conninfo_to_dict)
 
@@ -179,6 +185,12 @@ class _Driver:
         connection._adapters = AdaptersMap(state.adapters)
         connection._notice_handlers[:] = state.notice_handlers
         connection._notify_handlers[:] = state.notify_handlers
+        connection.pgconn.notice_handler = state.notice_handler
+        connection.pgconn.notify_handler = state.notify_handler
+        connection.pgconn.untrace()
+        if self._is_plain and len(vars(connection)) > len(state.attributes):
+            for name in vars(connection).keys() - state.attributes:
+                delattr(connection, name)
         backlog = getattr(connection, "_notifies_backlog", None)
         if backlog:
             backlog.clear()
@@ -224,6 +236,9 @@ def _state(connection: Any) -> _State:
         AdaptersMap(connection.adapters),
         list(connection._notice_handlers),
         list(connection._notify_handlers),
+        connection.pgconn.notice_handler,
+        connection.pgconn.notify_handler,
+        frozenset(vars(connection)),
     )
 
 

@@ -113,6 +113,38 @@ def test_prepared_statements_stay_without_a_reset(make):
         assert value(connection, "select count(*) from pg_prepared_statements") == 1
 
 
+def test_what_a_borrower_hangs_on_a_connection_does_not_stay(make, tmp_path):
+    pool = make(autocommit=True)
+    heard, log = [], tmp_path / "log"
+    with lent(pool) as connection, log.open("w") as file:
+        first = pid(connection)
+        connection.tenant = "A"
+        connection.pgconn.notice_handler = connection.pgconn.notify_handler = heard.append
+        connection.pgconn.trace(file.fileno())
+    with lent(pool) as connection:
+        told = []
+        connection.add_notice_handler(lambda notice: told.append(notice.message_primary))
+        connection.execute("do $$ begin raise notice 'of B'; end $$")
+        connection.execute("listen mine")
+        connection.execute("notify mine")
+        assert pid(connection) == first
+        assert not hasattr(connection, "tenant")
+        assert told == ["of B"]
+    assert (heard, log.read_text()) == ([], "")
+
+
+def test_a_class_of_the_users_keeps_its_attributes(make):
+    class Connection(psycopg.Connection):
+        def count(self):
+            self.counted = getattr(self, "counted", 0) + 1
+            return self.counted
+
+    pool = make({"connection_class": Connection})
+    for expected in (1, 2):
+        with lent(pool) as connection:
+            assert connection.count() == expected
+
+
 def test_a_pipeline_left_on_closes_the_connection(make):
     pool = make()
     connection = pool.getconn()
