@@ -12,7 +12,7 @@
 
 /* The program itself never holds the password but where it is measured. */
 enum { LENGTH = 40, HALF = 20, KEY = 0x5A, CHUNK = 1 << 20 };
-static const unsigned char hidden[LENGTH] = "q8)k3Zr#m1Wv7Lp0x2Yc9Tb4Jd6Hs&5fGn!uXe2A";
+static const char hidden[] = "q8)k3Zr#m1Wv7Lp0x2Yc9Tb4Jd6Hs&5fGn!uXe2A";
 
 static void reveal(char *password) {
   for (int i = 0; i < LENGTH; i++)
