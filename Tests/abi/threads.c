@@ -30,11 +30,12 @@ struct crowd {
   _Atomic int64_t opened; /* when the connection that all wait for was put */
   _Atomic int64_t held_us;
   _Atomic int64_t longest_us;
+  _Atomic int64_t most_before; /* loans of others while one waited */
 };
 
-static void lengthen(_Atomic int64_t *longest, int64_t us) {
-  int64_t known = atomic_load(longest);
-  while (us > known && !atomic_compare_exchange_weak(longest, &known, us))
+static void raise_to(_Atomic int64_t *most, int64_t value) {
+  int64_t known = atomic_load(most);
+  while (value > known && !atomic_compare_exchange_weak(most, &known, value))
     continue;
 }
 
@@ -45,13 +46,14 @@ static void *borrow_alone(void *argument) {
   pthread_barrier_wait(&crowd->gate);
   pthread_barrier_wait(&crowd->gate);
   for (int i = 0; i < ROUNDS; i++) {
-    int64_t asked = now_us();
+    int64_t asked = now_us(), served = atomic_load(&crowd->served);
     void *conn = pool_get(crowd->pool, slow(60000));
     int64_t got = now_us();
     if (!CHECK(conn != NULL))
       continue;
     int64_t opened = atomic_load(&crowd->opened);
-    lengthen(&crowd->longest_us, got - (asked > opened ? asked : opened));
+    raise_to(&crowd->longest_us, got - (asked > opened ? asked : opened));
+    raise_to(&crowd->most_before, atomic_load(&crowd->served) - served);
     CHECK_INT(atomic_fetch_add(&crowd->owners, 1), ==, 0);
     nap_ms(HOLD_MS);
     atomic_fetch_sub(&crowd->owners, 1);
@@ -75,17 +77,18 @@ static void check_memory_of_waiters(size_t before, int count) {
     CHECK_INT(each, <=, BYTES_PER_WAITER);
 }
 
-/* Each is served as often as any other, so nobody waits for more than the loans of all others; thrice that is allowed. How
- * long a loan was is measured: on a busy machine it is longer than it should be, as is the way to the next. */
-static void check_longest_wait(struct crowd *crowd, int count) {
+/* First come, first served: before somebody's turn are those that waited already, hardly more. In time it may be thrice
+ * that; how long a loan was is measured, and how late the machine wakes whom it is handed to. */
+static bool is_in_time(struct crowd *crowd, int count, int64_t late_us) {
   int64_t hold_us = atomic_load(&crowd->held_us) / atomic_load(&crowd->served);
-  int64_t longest_us = atomic_load(&crowd->longest_us);
-  printf("    loans of %jd us, the longest wait %jd ms\n", (intmax_t)hold_us, (intmax_t)longest_us / 1000);
-  CHECK_INT(longest_us, <=, 3 * count * hold_us);
+  int64_t longest_us = atomic_load(&crowd->longest_us), before = atomic_load(&crowd->most_before);
+  printf("    loans of %jd us, woken late by %jd us, the longest wait %jd ms and %jd loans\n", (intmax_t)hold_us,
+         (intmax_t)late_us, (intmax_t)longest_us / 1000, (intmax_t)before);
+  CHECK_INT(before, <=, count + count / 10 + 5);
+  return longest_us <= 3 * count * (hold_us + late_us);
 }
 
-TEST_LIMIT(a_thousand_threads_of_small_stack_share_one_connection, 90) {
-  int count = scaled(1000);
+static void share_one_connection(int count, bool *in_time) {
   struct crowd crowd = {.pool = open_pool(1, 1)};
   REQUIRE(crowd.pool);
   REQUIRE_INT(pool_wait(crowd.pool, slow(5000)), ==, 0);
@@ -106,14 +109,25 @@ TEST_LIMIT(a_thousand_threads_of_small_stack_share_one_connection, 90) {
   CHECK_INT(running_threads(), <=, threads_before + count); /* the library has none for a waiter */
   atomic_store(&crowd.opened, now_us());
   CHECK_INT(pool_put(crowd.pool, held), ==, 0);
+  int64_t late_us = 0, naps = 0;
+  for (int64_t end = now_ms() + slow(60000); atomic_load(&crowd.served) < ROUNDS * count && now_ms() < end; naps++)
+    late_us += nap_late_us(10);
   for (int i = 0; i < count; i++)
     pthread_join(threads[i], NULL);
   CHECK_INT(atomic_load(&crowd.served), ==, ROUNDS * count);
-  check_longest_wait(&crowd, count);
+  *in_time = is_in_time(&crowd, count, naps > 0 ? late_us / naps : 0);
   pthread_attr_destroy(&attributes);
   pthread_barrier_destroy(&crowd.gate);
   free(threads);
   close_whole(crowd.pool);
+}
+
+/* The machine can only make a wait longer: one time out of three is to be in time, and every time in order. */
+TEST_LIMIT(a_thousand_threads_of_small_stack_share_one_connection, 120) {
+  bool in_time = false;
+  for (int i = 0; i < 3 && !in_time; i++)
+    share_one_connection(scaled(1000), &in_time);
+  CHECK(in_time);
 }
 
 /* Every function from a small stack, with errors whose messages are long. */
