@@ -6,7 +6,7 @@ import ctypes
 import os
 import threading
 from ctypes import CFUNCTYPE, POINTER, byref, c_char_p, c_int, c_void_p
-from typing import Any
+from typing import Any, Callable
 from urllib.parse import quote
 
 from failures import GetFailed, QueryFailed, Skip
@@ -33,6 +33,8 @@ def load() -> ctypes.CDLL:
         ("ConnectionPool_getConnection", c_void_p, c_void_p),
         ("Connection_close", None, c_void_p),
         ("Connection_getLastError", c_char_p, c_void_p),
+        ("Connection_beginTransaction", None, c_void_p),
+        ("Connection_execute", None, c_void_p, c_char_p, c_char_p),
         ("Connection_executeQuery", c_void_p, c_void_p, c_char_p, c_char_p),
         ("ResultSet_next", c_int, c_void_p),
         ("ResultSet_getColumnCount", c_int, c_void_p),
@@ -81,11 +83,24 @@ class LibzdbPeer(BasePool):
         self.library.ConnectionPool_stop(self.pool)
         self.library.ConnectionPool_free(byref(self.pool))
 
-    def query(self, connection: Any, sql: str) -> list[tuple[str, ...]]:
+    def begin(self, connection: Any) -> None:
+        self._told(lambda: self.library.Connection_beginTransaction(connection))
+
+    def _told(self, call: Callable[[], Any]) -> Any:
+        """Its result. Raises QueryFailed for the exception that it threw."""
         self.said.message = ""
-        result = self.library.Connection_executeQuery(connection, b"%s", sql.encode())
+        result = call()
+        if self.said.message:
+            raise QueryFailed("", self.said.message)
+        return result
+
+    def query(self, connection: Any, sql: str) -> list[tuple[str, ...]]:
+        if not sql.startswith(("SELECT", "SHOW")):
+            self._told(lambda: self.library.Connection_execute(connection, b"%s", sql.encode()))
+            return []
+        result = self._told(lambda: self.library.Connection_executeQuery(connection, b"%s", sql.encode()))
         if not result:
-            raise QueryFailed("", self.said.message or str(self.library.Connection_getLastError(connection)))
+            raise QueryFailed("", str(self.library.Connection_getLastError(connection)))
         rows = []
         while self.library.ResultSet_next(result):
             count = self.library.ResultSet_getColumnCount(result)
