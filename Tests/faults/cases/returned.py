@@ -13,7 +13,7 @@ from table import OURS, fault
 from trial import SIZE, TIMEOUT, Trial
 
 
-@fault("F18", "put back inside a transaction, open or failed", quick=True, own_server=True, pools=OURS, rollbacks=1)
+@fault("F18", "put back inside a transaction, open or failed", quick=True, own_server=True, rollbacks=1)
 def in_transaction(trial: Trial) -> None:
     trial.cluster.admin("ALTER SYSTEM SET log_statement = 'all'")
     trial.cluster.admin("ALTER SYSTEM SET log_line_prefix = '[%a]'")
@@ -23,7 +23,7 @@ def in_transaction(trial: Trial) -> None:
     for last in ("INSERT INTO kept VALUES (1)", "SELECT 1 / 0"):
         rollbacks = count_rollbacks(trial)
         connection = pool.get(TIMEOUT)
-        pool.query(connection, "BEGIN")
+        pool.begin(connection)
         pool.query(connection, "INSERT INTO kept VALUES (0)")
         with contextlib.suppress(QueryFailed):
             pool.query(connection, last)
@@ -75,7 +75,7 @@ def in_transaction_frozen(trial: Trial) -> None:
     trial.settled(pool, 1)
 
 
-@fault("F19", "put back mid-COPY, in a pipeline, half read, non-blocking", quick=True, pools=OURS, next_ms=50)
+@fault("F19", "put back mid-COPY, in a pipeline, half read, non-blocking", quick=True, next_ms=50)
 def busy(trial: Trial) -> None:
     pool = trial.pool()
     for leave in pool.busy_states():
@@ -137,7 +137,7 @@ def leaks(trial: Trial, reset: str) -> list[str]:
     return [name for name in STATE if after[name] != before[name]]
 
 
-@fault("F20", "session state left behind, reset = full", quick=True, pools=OURS, leaks=0)
+@fault("F20", "session state left behind, reset = full where there is one", quick=True, leaks=0)
 def session_state(trial: Trial) -> None:
     trial.errors = 0
     left = leaks(trial, "full")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
+from failures import Skip
+
 
 class BasePool:
     """`make(name, words, min_size=, max_size=, timeout=, connect_timeout=, checked=, reset=)`.
@@ -29,8 +31,10 @@ class BasePool:
         raise NotImplementedError
 
     def close(self) -> None:
-        self.is_open = False
-        self._close()
+        """Once: not all can be closed again."""
+        if self.is_open:
+            self.is_open = False
+            self._close()
 
     def _close(self) -> None:
         raise NotImplementedError
@@ -38,6 +42,10 @@ class BasePool:
     def query(self, connection: Any, sql: str) -> list[tuple[str, ...]]:
         """In autocommit mode. Raises QueryFailed."""
         raise NotImplementedError
+
+    def begin(self, connection: Any) -> None:
+        """A transaction, as those who use this pool begin one."""
+        self.query(connection, "BEGIN")
 
     def stats(self) -> Any:
         """idle, in_use, waiting, total, connecting, opened, connect_failures, lost; None where it has none."""
@@ -50,7 +58,7 @@ class BasePool:
 
     def busy_states(self) -> list[Callable[[Any], None]]:
         """Functions that leave a connection in the midst of something."""
-        raise NotImplementedError
+        raise Skip("libpq is out of reach behind this pool")
 
     def socket(self, connection: Any) -> int:
         raise NotImplementedError

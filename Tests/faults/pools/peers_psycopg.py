@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, Callable
 
 import psycopg
 from failures import GetFailed, QueryFailed
 from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 
 from pools.base import BasePool
+from pools.busy import busy_psycopg
 
 
 class PsycopgPoolPeer(BasePool):
@@ -46,6 +47,9 @@ class PsycopgPoolPeer(BasePool):
     def discard(self, connection: Any) -> None:
         connection.close()
         self.pool.putconn(connection)
+
+    def busy_states(self) -> list[Callable[[Any], None]]:
+        return busy_psycopg()
 
     def _close(self) -> None:
         self.pool.close(2)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Callable
 
 import psycopg2
 from failures import GetFailed, QueryFailed
 from psycopg2.pool import PoolError, ThreadedConnectionPool
 
 from pools.base import BasePool
+from pools.busy import busy_psycopg2
 
 
 class Counted(ThreadedConnectionPool):
@@ -45,6 +46,12 @@ class Psycopg2PoolPeer(BasePool):
 
     def discard(self, connection: Any) -> None:
         self.pool.putconn(connection, close=True)
+
+    def begin(self, connection: Any) -> None:
+        connection.autocommit = False  # in which the driver begins it, and knows of it
+
+    def busy_states(self) -> list[Callable[[Any], None]]:
+        return busy_psycopg2()
 
     def _close(self) -> None:
         self.pool.closeall()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import wraps
+from typing import Any, Callable
 
 import psycopg2
 import sqlalchemy
@@ -11,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from pools.base import BasePool
+from pools.busy import busy_psycopg2
 
 
 class SQLAlchemyPeer(BasePool):
@@ -49,6 +51,12 @@ class SQLAlchemyPeer(BasePool):
         connection.invalidate()
         connection.close()
 
+    def begin(self, connection: Any) -> None:
+        connection.execution_options(isolation_level="READ COMMITTED")
+
+    def busy_states(self) -> list[Callable[[Any], None]]:
+        return [on_driver_connection(leave) for leave in busy_psycopg2()]
+
     def _close(self) -> None:
         self.engine.dispose()
 
@@ -61,6 +69,14 @@ class SQLAlchemyPeer(BasePool):
             return [tuple(map(str, row)) for row in result] if result.returns_rows else []
         except DBAPIError as error:
             raise QueryFailed(getattr(error.orig, "pgcode", None) or "", str(error.orig)) from None
+
+
+def on_driver_connection(leave: Callable[[Any], None]) -> Callable[[Any], None]:
+    @wraps(leave)
+    def on(connection: Any) -> None:
+        leave(connection.connection.driver_connection)
+
+    return on
 
 
 def make(name: str, words: dict[str, Any], **options: Any) -> SQLAlchemyPeer:
