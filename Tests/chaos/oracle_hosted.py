@@ -5,6 +5,7 @@ input ends, forks meanwhile, and ends with the line `N passed, M failed`."""
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import random
 import select
@@ -98,6 +99,7 @@ class Oracle:
         seed = self.random.random()
         child = os.fork()
         if child == 0:
+            faulthandler.register(signal.SIGALRM, chain=True)  # one that hangs says where, and ends
             signal.alarm(60)
             self._live_as_child(number, seed)
         status = os.waitpid(child, 0)[1]

@@ -47,11 +47,15 @@ def original(module: str, name: str) -> Any:
 
 
 def _run(sleep: Callable[[float], object]) -> None:
+    from . import _gate  # which needs this module
+
     global _pid_of_thread
     try:
         while True:
             _lib.collect(None, None, 0, _lib.TIMEOUT_INFINITE)
-            if not _collect_all():
+            with _gate.inside():
+                found = _collect_all()
+            if not found:
                 # Somebody else was quicker, or is about to close a pool that is garbage.
                 sleep(0.01)
     finally:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Callable
 
-from . import _quoting
+from . import _gate, _quoting
 from ._quoting import Parse
 
 # Those of a pool that connects by itself.
@@ -52,7 +52,8 @@ def connected(connect: Callable[..., Any], args: tuple[Any, ...], kwargs: Mappin
     """Calls the driver. Its error comes without the driver's frames, whose variables hold the password, and without
     what libpq could quote of it."""
     try:
-        return connect(*args, **kwargs)
+        with _gate.inside():
+            return connect(*args, **kwargs)
     except Exception as error:
         failed = _quoting.cleaned(error, args[0] if args else _conninfo(kwargs), parse)
     try:

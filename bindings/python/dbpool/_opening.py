@@ -13,7 +13,7 @@ import os
 import time
 from typing import Any, Callable
 
-from . import _lib, _process, _waiting
+from . import _gate, _lib, _process, _waiting
 from ._collector import original
 
 # How long the end of the interpreter waits for attempts: OpenSSL takes itself down at exit, and a thread that is inside
@@ -123,6 +123,7 @@ class Attempt:
                 self._leave(result, error_left)
         finally:
             _running.discard(self)
+            _gate.end_thread()
 
     def _is_wanted(self) -> bool:
         try:
