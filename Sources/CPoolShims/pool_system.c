@@ -4,15 +4,20 @@
 #include <arpa/inet.h>
 #include <linux/futex.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
 #include <time.h>
 
-int64_t pool_clock_now(void) {
+static int64_t read_clock(clockid_t clock) {
   struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
+  clock_gettime(clock, &now);
   return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
+
+int64_t pool_clock_now(void) { return read_clock(CLOCK_MONOTONIC); }
+
+int64_t pool_clock_work(void) { return read_clock(CLOCK_THREAD_CPUTIME_ID); }
 
 int pool_futex_wait(uint32_t *word, uint32_t expected, int64_t deadline) {
   /* Never without a deadline: the kernel would restart such a wait after a handler with SA_RESTART. */
@@ -83,6 +88,11 @@ void pool_replace(int fd, int null) {
     if (dup3(null, fd, O_CLOEXEC) >= 0 || (errno != EINTR && errno != EBUSY)) return;
   }
   (void)close(fd);
+}
+
+int pool_pending(int fd) {
+  int count = 0;
+  return ioctl(fd, FIONREAD, &count) == 0 && count > 0 ? count : 0;
 }
 
 int pool_open_null(void) {

@@ -165,6 +165,7 @@ struct ConnectorAttempt {
       isOnTarget ? Session.unusual : session.pointee.socketNumber, ordering: .relaxed)
     session.classify()
     session.pointee.finished = 0
+    session.pointee.noticeHooks = connection.noticeHooks
     session.pointee.attemptSocket = Descriptor()
     session.pointee.lent.store(0, ordering: .relaxed)
     ConnectionTable.insert(session)

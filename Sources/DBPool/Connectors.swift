@@ -101,14 +101,14 @@ enum Connectors {
     }
   }
 
-  /// The oldest job; above the limit only one of a pool that has no thread at work.
+  /// The oldest job of a pool that has no thread at work, as when it came its pool's last thread may not have been back
+  /// yet; then the oldest, unless there are threads above the limit.
   private static func nextJob() -> UnsafeMutablePointer<Job>? {
-    guard process.pointee.connectors > limit else { return process.pointee.jobs.first }
     var job = process.pointee.jobs.first
     while let candidate = job {
       if candidate.pointee.record?.pointee.running == 0 { return candidate }
       job = candidate.pointee.next
     }
-    return nil
+    return process.pointee.connectors > limit ? nil : process.pointee.jobs.first
   }
 }

@@ -2,6 +2,7 @@ import CPoolShims
 import Synchronization
 
 #if SWIFT_PACKAGE
+  import Libpq
   import PoolCore
   import PoolRuntime
 #endif
@@ -113,6 +114,7 @@ extension Session {
     isDoubtful = false
     connection = nil
     noticeReceiver = nil
+    noticeHooks = NoticeHooks()
     attemptSocket = Descriptor()
     descriptor = Descriptor()
     socketNumber = -1

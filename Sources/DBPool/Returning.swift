@@ -137,8 +137,8 @@ enum Returning {
     // Gone when the borrower has called PQfinish on it meanwhile.
     guard let pointer = session.pointee.connection else { return }
     Connection(pointer).forgetUser(
-      noticeReceiver: session.pointee.noticeReceiver, noticeProcessor: { Log.notice($0, $1) },
-      noticeContext: session.pointee.record)
+      keeping: session.pointee.noticeHooks, noticeReceiver: session.pointee.noticeReceiver,
+      noticeProcessor: { Log.notice($0, $1) }, noticeContext: session.pointee.record)
   }
 
   /// The idle stack was full: the session that lay lowest goes to the state machine instead. Holds the lock and leaves the

@@ -36,6 +36,8 @@ struct Session: ~Copyable {
   var connection: OpaquePointer?
   /// libpq's default, which has no name.
   var noticeReceiver: PQnoticeReceiver?
+  /// Those that `configure` left, or the pool's: they stay.
+  var noticeHooks = NoticeHooks()
   /// The socket of the attempt under way, for a child that is forked meanwhile.
   var attemptSocket = Descriptor()
   /// Our duplicate of the socket, in the upkeep thread's watch until the server has closed its end.

@@ -15,12 +15,14 @@ public struct BackgroundQuery {
     case failed
   }
 
-  /// A whole answer takes one or two. One without an end would fill the memory of the host, and libpq's way through it
-  /// takes the time of all pools.
-  private static var stepLimit: Int { 32 }
+  /// Nanoseconds of a processor and bytes, for reading the answer: an ordinary one takes microseconds and has some hundreds.
+  /// One without an end would fill the memory of the host, and libpq's way through it takes the time of all pools.
+  private static var workLimit: Int64 { 100_000_000 }
+  private static var sizeLimit: Int { 16 << 20 }
 
   private let connection: Connection
-  private var steps = 0
+  private var work: Int64 = 0
+  private var size = 0
   private var isFlushed = false
   private var hasFailed = false
 
@@ -40,6 +42,17 @@ public struct BackgroundQuery {
 
   /// Goes as far as possible without waiting.
   public mutating func step(message: inout Message) -> Step {
+    guard isFlushed else { return goOn(&message) }
+    size &+= Int(pool_pending(connection.socket))
+    let before = pool_clock_work()
+    let step = goOn(&message)
+    work &+= pool_clock_work() &- before
+    guard step == .wantsRead, work > Self.workLimit || size > Self.sizeLimit else { return step }
+    message.append("the answer has no end")
+    return .failed
+  }
+
+  private mutating func goOn(_ message: inout Message) -> Step {
     let libpq = pool_libpq_table().pointee
     let pointer = connection.pointer
     // OpenSSL may hold input back that no longer makes the socket readable: ask until the answer is whole, or a few
@@ -50,11 +63,6 @@ public struct BackgroundQuery {
       rounds &-= 1
     } while rounds > 0 && libpq.isBusy(pointer) != 0
     if let pending = flush(&message) { return pending }
-    steps &+= 1
-    guard steps <= Self.stepLimit else {
-      message.append("the answer has no end")
-      return .failed
-    }
     while libpq.isBusy(pointer) == 0 {
       guard let result = libpq.getResult(pointer) else {
         return hasFailed || !connection.isOpen ? fail(&message) : .succeeded

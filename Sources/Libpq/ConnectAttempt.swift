@@ -207,19 +207,18 @@ private struct Attempt {
       if mark == target { mark = TargetMark() }
       return .open(connection)
     case .refused:
-      // libpq has come round to the silent one, or a host refused the login, behind which it tries no other: next time all
-      // have their turn.
-      mark = TargetMark()
       guard let error = libpq.errorMessage(connection) else { return .outOfMemory }
       if isOutOfMemory(error) { return .outOfMemory }
       message.appendCleanedVerbose(cString: error)
       if message.isEmpty { message.append("connection failed") }
       // libpq itself gives up when it is asked for a password and has none: the one lasting failure without SQLSTATE.
-      if libpq.connectionNeedsPassword(connection) != 0 {
-        message.appendPasswordFile(parameters)
-        return .failed(.permanent)
-      }
-      return .failed(FailureKind(verboseMessage: UnsafeBufferPointer(cString: error)))
+      let needsPassword = libpq.connectionNeedsPassword(connection) != 0
+      if needsPassword { message.appendPasswordFile(parameters) }
+      let kind = needsPassword ? .permanent : FailureKind(verboseMessage: UnsafeBufferPointer(cString: error))
+      // libpq has come round to the silent one, or a host refused the login, behind which it tries no other: next time all
+      // have their turn. A host that is full is one that works.
+      if kind != .tooManyConnections { mark = TargetMark() }
+      return .failed(kind)
     case .timedOut:
       mark = target
       message.appendTimeout(connection)

@@ -75,14 +75,24 @@ public struct Connection {
     pool_libpq_table().pointee.setNoticeReceiver(pointer, nil, nil)
   }
 
-  /// Takes off what a user of the connection has libpq call and write to.
+  /// The corresponding C functions are `PQsetNoticeReceiver` and `PQsetNoticeProcessor`, which with NULL only tell.
+  public var noticeHooks: NoticeHooks {
+    let libpq = pool_libpq_table().pointee
+    return NoticeHooks(
+      receiver: unsafeBitCast(libpq.setNoticeReceiver(pointer, nil, nil), to: UInt.self),
+      processor: unsafeBitCast(libpq.setNoticeProcessor(pointer, nil, nil), to: UInt.self))
+  }
+
+  /// Takes off what a user of the connection has libpq call and write to, but for the hooks that it had before.
   /// `noticeReceiver` is what `noticeReceiver` said on a new connection: libpq has no name for it.
   public func forgetUser(
-    noticeReceiver: PQnoticeReceiver?, noticeProcessor: PQnoticeProcessor?, noticeContext: UnsafeMutableRawPointer?
+    keeping hooks: NoticeHooks, noticeReceiver: PQnoticeReceiver?, noticeProcessor: PQnoticeProcessor?,
+    noticeContext: UnsafeMutableRawPointer?
   ) {
     let libpq = pool_libpq_table().pointee
-    _ = libpq.setNoticeReceiver(pointer, noticeReceiver, nil)
-    _ = libpq.setNoticeProcessor(pointer, noticeProcessor, noticeContext)
+    let found = noticeHooks
+    if found.receiver != hooks.receiver { _ = libpq.setNoticeReceiver(pointer, noticeReceiver, nil) }
+    if found.processor != hooks.processor { _ = libpq.setNoticeProcessor(pointer, noticeProcessor, noticeContext) }
     libpq.untrace(pointer)
   }
 
@@ -113,5 +123,18 @@ public struct Connection {
       if descriptor >= 0 { _ = shutdown(descriptor, CInt(SHUT_WR)) }
     }
     pool_libpq_table().pointee.finish(pointer)
+  }
+}
+
+/// The addresses of a connection's notice receiver and processor. libpq does not tell their arguments.
+public struct NoticeHooks: Equatable {
+  public var receiver: UInt = 0
+  public var processor: UInt = 0
+
+  public init() {}
+
+  init(receiver: UInt, processor: UInt) {
+    self.receiver = receiver
+    self.processor = processor
   }
 }

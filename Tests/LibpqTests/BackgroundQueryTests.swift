@@ -30,7 +30,7 @@ final class BackgroundQueryTests: XCTestCase {
     let connection = try open()
     PQclear(PQexec(connection.pointer, "begin"))
     XCTAssertEqual(connection.transactionStatus, .inTransaction)
-    for sql in ["rollback", "", "discard all", "select generate_series(1, 2000)", "select 1; select 2"] {
+    for sql in ["rollback", "", "discard all", "select generate_series(1, 20000)", "select 1; select 2"] {
       XCTAssertEqual(run(sql, on: connection), .succeeded, sql)
       XCTAssertEqual(connection.transactionStatus, .idle)
       XCTAssertFalse(connection.isNonblocking)
@@ -82,11 +82,13 @@ final class BackgroundQueryTests: XCTestCase {
     let connection = try open()
     let pointer = connection.pointer
     let receiver = connection.noticeReceiver
+    let hooks = connection.noticeHooks
     _ = PQsetErrorVerbosity(pointer, PQERRORS_VERBOSE)
     _ = PQsetErrorContextVisibility(pointer, PQSHOW_CONTEXT_ALWAYS)
     _ = PQsetNoticeReceiver(pointer, { _, _ in }, nil)
     PQclear(PQexec(pointer, "listen a; notify a"))
-    connection.forgetUser(noticeReceiver: receiver, noticeProcessor: { _, _ in }, noticeContext: nil)
+    connection.forgetUser(keeping: hooks, noticeReceiver: receiver, noticeProcessor: { _, _ in }, noticeContext: nil)
+    XCTAssertEqual(connection.noticeHooks, hooks)
     connection.restoreClientState()
     XCTAssertNil(PQnotifies(pointer))
     XCTAssertEqual(PQsetErrorVerbosity(pointer, PQERRORS_DEFAULT), PQERRORS_DEFAULT)

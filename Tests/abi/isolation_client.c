@@ -112,6 +112,39 @@ static void check_callbacks_end_with_the_loan(int reset) {
 TEST(a_full_reset_calls_nothing_of_the_borrowers) { check_callbacks_end_with_the_loan(POOL_RESET_DISCARD_ALL); }
 TEST(a_rollback_calls_nothing_of_the_borrowers) { check_callbacks_end_with_the_loan(POOL_RESET_ROLLBACK); }
 
+static void count_of_configure(void *context, const char *message) {
+  (void)message;
+  ++*(int *)context;
+}
+
+static int set_processor(void *context, void *conn) {
+  PQsetNoticeProcessor(conn, count_of_configure, context);
+  return 0;
+}
+
+static void check_processor_of_configure_stays(int reset) {
+  int counted = 0;
+  pool_options_t options = options_sized(0, 1);
+  options.reset = reset;
+  options.configure = set_processor;
+  options.context = &counted;
+  pool_t *pool = open_pool_with(&options);
+  PGconn *conn = pool ? get_working(pool, POOL_TIMEOUT_DEFAULT) : NULL;
+  REQUIRE(conn);
+  CHECK(sql_run(conn, "begin"));
+  PQsetNoticeReceiver(conn, receive, pool);
+  CHECK_INT(pool_put(pool, conn), ==, 0);
+  conn = get_working(pool, POOL_TIMEOUT_DEFAULT);
+  raise_notice(conn);
+  CHECK_INT(counted, ==, 1);
+  CHECK_INT(pool_put(pool, conn), ==, 0);
+  CHECK_INT(STAT(pool, opened), ==, 1);
+  close_whole(pool);
+}
+
+TEST(a_full_reset_leaves_what_configure_has_set) { check_processor_of_configure_stays(POOL_RESET_DISCARD_ALL); }
+TEST(a_rollback_leaves_what_configure_has_set) { check_processor_of_configure_stays(POOL_RESET_ROLLBACK); }
+
 enum ending { BY_ROLLBACK, BY_RESET, BY_DISCARD, BY_CLOSE };
 
 static void check_trace_ends_with_the_loan(enum ending ending) {

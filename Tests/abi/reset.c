@@ -228,6 +228,24 @@ TEST(discard_all_works_in_a_failed_transaction) { check_seven_things(POOL_RESET_
 TEST(a_reset_query_does_what_it_says) { check_seven_things(POOL_RESET_QUERY, "discard all", false); }
 TEST(a_reset_query_follows_the_rollback) { check_seven_things(POOL_RESET_QUERY, "discard all", true); }
 
+/* Each is sent by itself, and more may come than an ordinary answer has. */
+TEST(a_reset_query_with_many_notices_keeps_its_connection) {
+  static char sql[120 * 60];
+  for (int i = 0; i < 120; i++)
+    snprintf(sql + strlen(sql), sizeof sql - strlen(sql), "drop table if exists abi_reset_none_%d;", i);
+  pool_options_t options = options_sized(0, 1);
+  options.reset = POOL_RESET_QUERY;
+  options.reset_query = sql;
+  pool_t *pool = open_pool_with(&options);
+  REQUIRE(pool);
+  for (int i = 0; i < 20; i++)
+    CHECK_INT(pool_put(pool, get_working(pool, slow(5000))), ==, 0);
+  WAIT_FOR(5000, STAT(pool, idle) == 1);
+  CHECK_INT(STAT(pool, opened), ==, 1);
+  CHECK_INT(STAT(pool, reset_failures), ==, 0);
+  close_whole(pool);
+}
+
 TEST(a_reset_query_that_fails_loses_its_connection) {
   pool_options_t options = options_sized(0, 1);
   options.reset = POOL_RESET_QUERY;

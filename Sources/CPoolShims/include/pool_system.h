@@ -23,6 +23,10 @@ static inline void pool_set_errno(int value) { errno = value; }
 
 /* Nanoseconds of the monotonic clock. */
 int64_t pool_clock_now(void);
+/* Nanoseconds of a processor that this thread has used. */
+int64_t pool_clock_work(void);
+/* Bytes that have arrived at a socket and are not read. */
+int pool_pending(int fd);
 
 /* futex(2): waits while *word == expected, until `deadline` (monotonic ns; negative = none). 0, or an errno value:
  * ETIMEDOUT, EINTR, EAGAIN. */
