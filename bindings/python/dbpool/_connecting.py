@@ -52,7 +52,7 @@ def connected(connect: Callable[..., Any], args: tuple[Any, ...], kwargs: Mappin
     """Calls the driver. Its error comes without the driver's frames, whose variables hold the password, and without
     what libpq could quote of it."""
     try:
-        with _gate.inside():
+        with _gate.calling():
             return connect(*args, **kwargs)
     except Exception as error:
         failed = _quoting.cleaned(error, args[0] if args else _conninfo(kwargs), parse)

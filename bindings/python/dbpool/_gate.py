@@ -3,9 +3,12 @@
 OpenSSL takes locks there, and when a thread ends that has used it. A child that inherits one taken waits for ever at
 its own first connect. So a fork waits until no thread of ours is inside, and a thread that wants to go in waits until
 no fork is under way; under Python's lock one of the two sees the other: each first says that it is there, then looks.
-The wait of a fork is bounded, as a server may give no answer. Threads that many forks in a row have kept waiting are
-let in between two of them. The library does the same for its own threads. Threads of the host that use the driver are
-the host's.
+Both waits are bounded, as a server may give no answer, and as a signal handler that raises may cut short what is done
+after a fork: the door that a fork closes opens by itself, unless the fork holds it. Threads that many forks in a row
+have kept waiting are let in between two of them. The library does the same for its own threads. Threads of the host
+that use the driver are the host's.
+
+Python drops what a signal handler raises in the midst of a fork, here as in other hooks.
 """
 
 from __future__ import annotations
@@ -19,76 +22,101 @@ from typing import Callable
 from . import _waiting
 from ._collector import original
 
-SECONDS = 0.5
+SECONDS = 0.5  # that a fork waits for who is inside
+_TURN_SECONDS = 0.25  # for who is overdue
+_HOLD_SECONDS = 0.1  # that the door stays closed by itself
 _PATIENCE = 0.05
+_END_SECONDS = 1.0  # that a thread takes for its end: its number may be another's afterwards
 _NAP = 0.001
 
-_forks: list[None] = []  # under way
+_closed_until = 0.0
 _inside: set[int] = set()  # threads, by their number in the system
-_ending: set[int] = set()  # the same, of which one that has ended is found gone
-_overdue: list[None] = []
+_ending: dict[int, float] = {}  # the same, and since when
+_overdue: set[int] = set()
 
 
 @contextmanager
 def inside() -> Iterator[None]:
-    """Around calls of a driver that connect or close. Under gevent and eventlet nothing waits: their greenlets are one
-    thread, which does not fork meanwhile unless it is in one of them."""
-    if _waiting.cooperative_sleep() is not None:
+    """Around calls of a driver that connect or close, in a real thread. Within another one it does nothing."""
+    thread = _own_number()
+    if thread in _inside:
         yield
         return
-    thread = original("_thread", "get_native_id")()
     try:
-        _enter(_inside, thread)
+        _enter(lambda: _inside.add(thread), lambda: _inside.discard(thread))
         yield
     finally:
         _inside.discard(thread)
 
 
+@contextmanager
+def calling() -> Iterator[None]:
+    """The same in any thread. Under gevent and eventlet nothing waits: all greenlets are one thread."""
+    if _waiting.cooperative_sleep() is not None:
+        yield
+        return
+    with inside():
+        yield
+
+
 def end_thread() -> None:
     """The last of a thread that has been inside: it ends at once after this."""
     if len(_ending) > 16:
-        _is_over(_ending)
-    _enter(_ending, original("_thread", "get_native_id")())
+        _has_ended()
+    thread = _own_number()
+    _enter(lambda: _ending.__setitem__(thread, time.monotonic()), lambda: _ending.pop(thread, None))
 
 
-def _enter(threads: set[int], thread: int) -> None:
-    threads.add(thread)
-    if not _forks:
+def _own_number() -> int:
+    number: int = original("_thread", "get_native_id")()
+    return number
+
+
+def _enter(come: Callable[[], object], go: Callable[[], object]) -> None:
+    come()
+    if not _is_closed():
         return
     began = time.monotonic()
-    is_overdue = False
+    thread = _own_number()
     try:
-        while _forks:
-            threads.discard(thread)
-            if not is_overdue and time.monotonic() - began > _PATIENCE:
-                is_overdue = True
-                _overdue.append(None)
+        while _is_closed():
+            go()
+            if time.monotonic() - began > _PATIENCE:
+                _overdue.add(thread)
             _nap()
-            threads.add(thread)
+            come()
     finally:
-        if is_overdue and _overdue:
-            _overdue.pop()
+        _overdue.discard(thread)
+
+
+def _is_closed() -> bool:
+    return time.monotonic() < _closed_until
 
 
 def _before_fork() -> None:
-    end = time.monotonic() + SECONDS
-    own = original("_thread", "get_native_id")()
-    _wait(lambda: not _overdue, end)
-    _forks.append(None)
-    _wait(lambda: _inside <= {own} and _is_over(_ending), end)
+    own = _own_number()
+    _wait(lambda: _overdue <= {own}, _TURN_SECONDS)
+    _wait(lambda: _close_door() and _inside <= {own} and _has_ended(), SECONDS)
 
 
-def _wait(is_done: Callable[[], bool], end: float) -> None:
+def _close_door() -> bool:
+    global _closed_until
+    _closed_until = time.monotonic() + _HOLD_SECONDS
+    return True
+
+
+def _wait(is_done: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
     while not is_done() and time.monotonic() < end:
         _nap()
 
 
-def _is_over(threads: set[int]) -> bool:
-    """Forgets those that have ended."""
-    for thread in list(threads):
-        if not os.path.exists(f"/proc/self/task/{thread}"):
-            threads.discard(thread)
-    return not threads
+def _has_ended() -> bool:
+    """Whether all that were about to end are gone, which are forgotten."""
+    for thread, since in list(_ending.items()):
+        if time.monotonic() - since > _END_SECONDS or not os.path.exists(f"/proc/self/task/{thread}"):
+            _ending.pop(thread, None)
+    return not _ending
 
 
 def _nap() -> None:
@@ -96,12 +124,13 @@ def _nap() -> None:
 
 
 def _after_fork_in_parent() -> None:
-    if _forks:
-        _forks.pop()
+    global _closed_until
+    _closed_until = 0.0
 
 
 def _after_fork_in_child() -> None:
-    for found in (_forks, _inside, _ending, _overdue):
+    _after_fork_in_parent()
+    for found in (_inside, _ending, _overdue):
         found.clear()
 
 

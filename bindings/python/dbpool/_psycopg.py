@@ -9,7 +9,7 @@ import psycopg
 from psycopg import conninfo, pq
 from psycopg.adapt import AdaptersMap
 
-from . import _connecting, _driver_errors, errors
+from . import _connecting, _driver_errors, _gate, errors
 from ._hosted import Opening
 from ._refusing import is_refusing
 from ._sessions import UNKNOWN, Session, SessionPool, cancelling, notice, watch_cursor
@@ -154,7 +154,8 @@ class _Driver:
         if is_refusing(connection):
             connection.__class__ = self.lent
         connection._pool = None
-        psycopg.Connection.close(connection)
+        with _gate.calling():
+            psycopg.Connection.close(connection)
 
     def is_lost(self, connection: Any) -> bool:
         return bool(connection.broken)

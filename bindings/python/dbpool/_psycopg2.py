@@ -10,7 +10,7 @@ from typing import Any, Callable, NamedTuple
 import psycopg2
 from psycopg2 import extensions
 
-from . import _connecting, _driver_errors, errors
+from . import _connecting, _driver_errors, _gate, errors
 from ._driver import CLOSED_BY_OTHERS
 from ._hosted import Opening
 from ._refusing import is_refusing
@@ -218,7 +218,7 @@ class _Driver:
     def close(self, connection: Any) -> None:
         if is_refusing(connection):
             connection.__class__ = self.lent
-        with contextlib.suppress(psycopg2.Error), Limit(connection, _CLOSE_SECONDS):
+        with contextlib.suppress(psycopg2.Error), Limit(connection, _CLOSE_SECONDS), _gate.calling():
             extensions.connection.close(connection)  # with an error it is closed, too
 
     def is_lost(self, connection: Any) -> bool:

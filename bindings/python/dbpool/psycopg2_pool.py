@@ -19,7 +19,7 @@ import psycopg2
 from psycopg2 import extensions
 from psycopg2.pool import PoolError
 
-from . import _connecting, _driver_errors, _lib, _opening, errors
+from . import _connecting, _driver_errors, _gate, _lib, _opening, errors
 from ._deadline import Deadline
 from ._driver import CLOSED_BY_OTHERS
 from ._hosted import SLOT, SLOT_AND_FLAGS, HostedPool, Opening
@@ -138,7 +138,7 @@ class _Driver:
             if connection.get_transaction_status() == extensions.TRANSACTION_STATUS_ACTIVE:
                 connection.close()  # as in the original, after the query that another thread waits for
             else:
-                with Limit(connection, _CLOSE_SECONDS):
+                with Limit(connection, _CLOSE_SECONDS), _gate.calling():
                     connection.close()
 
     def is_lost(self, connection: Any) -> bool:

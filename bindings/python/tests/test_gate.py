@@ -21,43 +21,55 @@ def ample_time(monkeypatch):
 def fork_once():
     child = os.fork()
     if child == 0:
-        is_clear = not (_gate._forks or _gate._inside or _gate._ending or _gate._overdue)
+        is_clear = not (_gate._is_closed() or _gate._inside or _gate._ending or _gate._overdue)
         os._exit(0 if is_clear else 1)
     assert os.waitpid(child, 0)[1] == 0
 
 
-def stay_inside(entered, may_leave, course):
-    with _gate.inside():
-        entered.set()
-        assert may_leave.wait(30)
-        course.append("left")
+class Visitor:
+    """A thread that goes inside, and leaves when it may."""
+
+    def __init__(self, may_leave=True):
+        self.entered, self.may_leave, self.has_left = threading.Event(), threading.Event(), threading.Event()
+        if may_leave:
+            self.may_leave.set()
+        self.thread = Thread(self.visit)
+
+    def visit(self):
+        with _gate.inside(), _gate.inside():
+            self.entered.set()
+            assert self.may_leave.wait(30)
+            self.has_left.set()
+
+
+def check_empty():
+    assert not _gate._inside
+    assert not _gate._overdue
 
 
 def test_a_fork_waits_for_who_is_inside():
-    entered, may_leave, course = threading.Event(), threading.Event(), []
-    thread = Thread(stay_inside, entered, may_leave, course)
-    assert entered.wait(10)
-    forker = Thread(lambda: (fork_once(), course.append("forked")))
-    assert eventually(lambda: _gate._forks)
-    assert not course
-    may_leave.set()
-    thread.finish()
+    visitor = Visitor(may_leave=False)
+    assert visitor.entered.wait(10)
+    order = []
+    forker = Thread(lambda: (fork_once(), order.append(visitor.has_left.is_set())))
+    assert eventually(_gate._is_closed)
+    visitor.may_leave.set()
+    visitor.thread.finish()
     forker.finish()
-    assert course == ["left", "forked"]
+    assert order == [True]
     fork_once()
-    assert not _gate._forks
-    assert not _gate._inside
+    assert not _gate._is_closed()
+    check_empty()
 
 
 def test_a_fork_does_not_wait_for_ever(monkeypatch):
     monkeypatch.setattr(_gate, "SECONDS", 0.2)
-    entered, may_leave, course = threading.Event(), threading.Event(), []
-    thread = Thread(stay_inside, entered, may_leave, course)
-    assert entered.wait(10)
+    visitor = Visitor(may_leave=False)
+    assert visitor.entered.wait(10)
     fork_once()
-    assert not course
-    may_leave.set()
-    thread.finish()
+    assert not visitor.has_left.is_set()
+    visitor.may_leave.set()
+    visitor.thread.finish()
 
 
 def test_who_forks_inside_does_not_wait_for_himself():
@@ -65,21 +77,43 @@ def test_who_forks_inside_does_not_wait_for_himself():
     with _gate.inside():
         fork_once()
     assert time.monotonic() - before < 20
-    assert not _gate._inside
+    check_empty()
 
 
 def test_nobody_goes_in_during_a_fork():
-    entered, may_leave, course = threading.Event(), threading.Event(), []
-    may_leave.set()
     _gate._before_fork()
-    thread = Thread(stay_inside, entered, may_leave, course)
-    assert not entered.wait(0.2)
+    _gate._closed_until += 30
+    visitor = Visitor()
+    assert not visitor.entered.wait(0.2)
     assert eventually(lambda: _gate._overdue)
     _gate._after_fork_in_parent()
-    thread.finish()
-    assert course == ["left"]
-    assert not _gate._inside
-    assert not _gate._overdue
+    visitor.thread.finish()
+    check_empty()
+
+
+def test_the_door_opens_by_itself():
+    """Where a signal handler has cut short what is done after a fork."""
+    _gate._before_fork()
+    Visitor().thread.finish()
+    _gate._closed_until = 0.0
+    check_empty()
+
+
+def test_a_signal_handler_that_raises_leaves_nobody_behind():
+    _gate._before_fork()
+    _gate._closed_until += 30
+
+    def nap():
+        raise KeyboardInterrupt
+
+    original, _gate._nap = _gate._nap, nap
+    try:
+        with pytest.raises(KeyboardInterrupt), _gate.inside():
+            pass
+    finally:
+        _gate._nap = original
+        _gate._after_fork_in_parent()
+    check_empty()
 
 
 def test_forks_without_a_gap_let_threads_in():
@@ -90,25 +124,27 @@ def test_forks_without_a_gap_let_threads_in():
             fork_once()
 
     forkers = [Thread(fork_on) for _ in range(3)]
-    entered, may_leave, course = threading.Event(), threading.Event(), []
-    may_leave.set()
-    threads = [Thread(stay_inside, entered, may_leave, course) for _ in range(8)]
-    for thread in threads:
-        thread.finish()
+    for visitor in [Visitor() for _ in range(8)]:
+        visitor.thread.finish()
     over.set()
     for forker in forkers:
         forker.finish()
-    assert course == ["left"] * 8
+    check_empty()
 
 
 def test_a_fork_waits_for_threads_that_end():
     """OpenSSL cleans up behind a thread after its last line of Python."""
-    thread = Thread(_gate.end_thread)
-    thread.finish()
+    Thread(_gate.end_thread).finish()
     fork_once()
     assert not _gate._ending
     for _ in range(40):
         Thread(_gate.end_thread).finish()
     assert len(_gate._ending) < 40
+    fork_once()
+    assert not _gate._ending
+
+
+def test_the_number_of_a_thread_that_ended_may_be_anothers():
+    _gate._ending[_gate._own_number()] = time.monotonic() - 2 * _gate._END_SECONDS
     fork_once()
     assert not _gate._ending
