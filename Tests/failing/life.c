@@ -20,6 +20,8 @@
 
 /* Descriptors that the library keeps for the process: /dev/null, the set that it watches, the ends of a pipe. */
 enum { PATIENCE_MS = 400, RECOVERY_MS = 12000, KEPT = 4 };
+/* A closed pool is there for as long as it waits for the other ends of its sessions to close: a second, as ours do not. */
+enum { LINGER_MS = 3000 };
 
 const char *const life_names[] = {"native", "hosted", NULL};
 
@@ -339,7 +341,7 @@ static void check_after(pool_t *pool, const struct kind *kind, int before) {
   CHECK(pool_close(pool) == 0, "%s", pool_errmsg());
   if (kind == &hosted)
     collect_all(pool);
-  WAIT_FOR(5000, threads() <= 2 && descriptors() <= before + KEPT);
+  WAIT_FOR(RECOVERY_MS, threads() <= 2 && descriptors() <= before + KEPT);
   CHECK(threads() <= 2, "%d threads left", threads());
 }
 
@@ -400,7 +402,7 @@ bool life_live(const char *life, int function, long n, bool and_after) {
   for (int turn = 0; turn < 5 && more > 0; turn++) {
     long live = failing_live();
     live_once(kind, function, n, and_after, false);
-    WAIT_FOR(500, failing_live() <= live);
+    WAIT_FOR(LINGER_MS, failing_live() <= live);
     more = failing_live() - live;
   }
   CHECK(more <= 0, "%ld blocks of memory lost", more);
