@@ -2,11 +2,13 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 static int count_entries(const char *path) {
   int count = 0;
@@ -59,6 +61,17 @@ void nap_us(long us) {
   struct timespec rest = {us / 1000000, us % 1000000 * 1000};
   while (nanosleep(&rest, &rest) != 0 && errno == EINTR)
     continue;
+}
+
+int64_t starved_us(void) {
+  char text[80] = "";
+  unsigned long long ran_ns, waited_ns = 0;
+  int file = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+  if (file < 0)
+    return 0;
+  bool is_read = read(file, text, sizeof text - 1) > 0 && sscanf(text, "%llu %llu", &ran_ns, &waited_ns) == 2;
+  close(file);
+  return is_read ? (int64_t)(waited_ns / 1000) : 0;
 }
 
 uint32_t random_below(uint64_t *state, uint32_t bound) {

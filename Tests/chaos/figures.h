@@ -24,6 +24,8 @@ long file_number(const char *path, const char *key);
 
 int64_t now_us(void);
 void nap_us(long us);
+/* How long this thread was ready to run and others had the processors, since its start; 0 where nobody counts that. */
+int64_t starved_us(void);
 
 /* xorshift64*: the state is the caller's, never 0. */
 uint32_t random_below(uint64_t *state, uint32_t bound);

@@ -9,7 +9,7 @@ from typing import Any, Callable
 
 import psycopg2
 from dbpool import errors
-from hosted_ledger import Ledger
+from hosted_ledger import Ledger, starved
 from psycopg2 import extensions
 
 DEFAULT_TIMEOUT = 3.0  # of the oracle's pool
@@ -188,7 +188,7 @@ def loan(worker: Worker, pool: Any) -> None:
 
 def _borrow(worker: Worker, pool: Any) -> Any:
     timeout = worker.random.choice([0, worker.random.uniform(0.001, 0.03), 2, 2, 2, None])
-    began = time.monotonic()
+    starved_before, began = starved(), time.monotonic()
     try:
         return pool.getconn(timeout)
     except (errors.PoolTimeout, errors.PoolPaused, errors.ConnectError):
@@ -199,7 +199,7 @@ def _borrow(worker: Worker, pool: Any) -> Any:
         # Without a timeout to wait for, one makes a whole attempt to connect.
         if timeout != 0:
             late = time.monotonic() - began - (DEFAULT_TIMEOUT if timeout is None else timeout)
-            worker.ledger.latest = max(worker.ledger.latest, late)
+            worker.ledger.note_lateness(late, starved() - starved_before)
     return None
 
 

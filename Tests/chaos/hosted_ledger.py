@@ -28,14 +28,23 @@ _MOST_LINES = 20
 NAP_SECONDS = 0.005
 
 
+def starved() -> float:
+    """Seconds that this thread was ready to run and others had the processors; 0 where nobody counts that."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
+
+
 class Ledger:
     def __init__(self) -> None:
         most = int(Path("/proc/sys/kernel/pid_max").read_text()) + 1
         # The owner of each process number there can be. What nobody writes costs nothing.
         self._owners = memoryview(mmap.mmap(-1, 4 * most)).cast("I")
         self._counts = memoryview(mmap.mmap(-1, 8 * len(_KINDS) * _ROOM)).cast("q")
-        self.latest = 0.0  # seconds by which a borrow outlasted its timeout, and
-        self.nap_latest = 0.0  # by which a nap was too long: in this process alone
+        # In this process alone: the seconds by which a borrow outlasted its timeout, by which it did so without its
+        # thread's waits for a processor, and by which a nap was too long.
+        self.latest = self.latest_fed = self.nap_latest = 0.0
         self._start(0)
         os.register_at_fork(after_in_child=lambda: self._start(1 + os.getpid() % (_ROOM - 1)))
 
@@ -81,9 +90,14 @@ class Ledger:
         time.sleep(NAP_SECONDS)
         self.nap_latest = max(self.nap_latest, time.monotonic() - before - NAP_SECONDS)
 
+    def note_lateness(self, late: float, starved: float) -> None:
+        self.latest = max(self.latest, late)
+        self.latest_fed = max(self.latest_fed, late - starved)
+
     def print(self) -> None:
         print("  " + ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in self.counts().items()))
         print(
             f"  the latest borrow ended {self.latest * 1000:.1f} ms after its timeout, "
+            f"{self.latest_fed * 1000:.1f} ms without its waits for a processor; "
             f"the latest nap was {self.nap_latest * 1000:.1f} ms too long"
         )

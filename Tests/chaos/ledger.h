@@ -17,9 +17,10 @@ struct ledger {
   atomic_long strange_errors; /* that nothing we do can explain */
   atomic_long refused;        /* calls of the pool that had to succeed */
   atomic_long failed_children;
-  atomic_long latest_us; /* the longest that a pool_get() outlasted its timeout */
+  atomic_long latest_us; /* the longest that a pool_get() outlasted its timeout, */
+  atomic_long latest_fed_us; /* without the time that its thread waited for a processor, */
   atomic_long first_loan_us; /* the longest that a child waited for its first connection */
-  atomic_long nap_late_us; /* the longest that a nap was too long: this machine may be as late with anything else */
+  atomic_long nap_late_us; /* and that a nap was too long: this machine may be as late with what others do for a get */
   atomic_long codes[MOST_CODES]; /* failed gets, by -code */
   struct {
     atomic_uint key;

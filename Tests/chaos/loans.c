@@ -113,12 +113,19 @@ static void note_failed_get(int code) {
     complain(&ledger->refused, "a get failed with %d: %s", code, pool_errmsg());
 }
 
+/* A thread that was not let run is no fault of the pool. */
+static void note_lateness(int64_t late_us, int64_t starved_before_us) {
+  ledger_raise(&ledger->latest_us, (long)late_us);
+  if (late_us > ledger->latest_fed_us)
+    ledger_raise(&ledger->latest_fed_us, (long)(late_us - (starved_us() - starved_before_us)));
+}
+
 static PGconn *borrow(struct worker *worker, pool_t *pool, int timeout_ms, bool is_ticket) {
-  int64_t began_us = now_us();
+  int64_t starved_before_us = starved_us(), began_us = now_us();
   int code = 0;
   PGconn *conn = is_ticket ? by_ticket(worker, pool, timeout_ms, &code) : pool_get(pool, timeout_ms);
   if (timeout_ms >= 0)
-    ledger_raise(&ledger->latest_us, (long)(now_us() - began_us) - timeout_ms * 1000L);
+    note_lateness(now_us() - began_us - timeout_ms * 1000L, starved_before_us);
   if (!conn) {
     note_failed_get(is_ticket ? code : pool_errcode());
     return NULL;
