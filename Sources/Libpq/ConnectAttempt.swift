@@ -84,6 +84,12 @@ public enum ConnectAttempt {
   }
 }
 
+/// The last instant there is, rather than one beyond it.
+private func after(_ instant: Int64, _ span: Int64) -> Int64 {
+  let (sum, isBeyond) = instant.addingReportingOverflow(span)
+  return isBeyond ? Int64.max : sum
+}
+
 private struct Attempt {
   enum End {
     case connected, refused, timedOut, stopped, abandoned
@@ -129,8 +135,7 @@ private struct Attempt {
     case .granted:
       hasLoginTurn = true
       // The target has its time for the login: it was others that took the wait.
-      let (end, isBeyond) = deadline.addingReportingOverflow(hooks.now() &- began)
-      deadline = isBeyond ? Int64.max : end
+      deadline = after(deadline, hooks.now() &- began)
       return nil
     case .timedOut: return .timedOut
     case .stopped: return .stopped
@@ -163,8 +168,7 @@ private struct Attempt {
       host: libpq.host(connection), address: libpq.hostaddr(connection), port: libpq.port(connection))
     if current != target {
       target = current
-      let (end, isBeyond) = hooks.now().addingReportingOverflow(timeout)
-      deadline = isBeyond ? Int64.max : end
+      deadline = after(hooks.now(), timeout)
     }
   }
 
