@@ -103,7 +103,7 @@ static void check_state(const char *what, void (*leave)(PGconn *), bool must_be_
   CHECK(sql_run(observer(), "drop table if exists abi_reset; create table abi_reset (n int)"));
   struct state state = {what, leave, must_be_replaced, open_pool(0, 1)};
   REQUIRE(state.pool);
-  CHECK_WITHIN(50, 10, time_to_a_clean_one, &state);
+  CHECK_WITHIN(50, 40, time_to_a_clean_one, &state);
   CHECK_INT(sql_number(observer(), "select count(*) from abi_reset"), ==, 0);
   CHECK_INT(STAT(state.pool, total), ==, 1);
   close_whole(state.pool);
@@ -128,7 +128,7 @@ TEST(a_connection_with_a_result_unread_is_replaced) {
   CHECK(sql_run(observer(), "drop table if exists abi_reset; create table abi_reset (n int)"));
   struct state state = {"result unread", with_result_unread, true, open_pool(0, 1)};
   REQUIRE(state.pool);
-  CHECK_WITHIN(50, 10, time_to_a_clean_one, &state);
+  CHECK_WITHIN(50, 40, time_to_a_clean_one, &state);
   close_whole(state.pool);
   CHECK(sql_run(observer(), "drop table abi_reset"));
 }

@@ -126,7 +126,7 @@ TEST(a_hanging_resolver_holds_up_no_other_pool) {
   CHECK_INT(now_ms() - start, <, slow(2000));
   for (int i = 0; i < 4; i++)
     CHECK_INT(pool_put(healthy, conns[i]), ==, 0);
-  CHECK_WITHIN(2, 5, slowest_of_most, healthy);
+  CHECK_WITHIN(2, 40, slowest_of_most, healthy);
   close_whole(healthy);
   for (int i = 0; i < HANGING; i++) {
     close_hanging(hanging[i]);
