@@ -34,13 +34,19 @@ private struct SuspectPart {
   /// User, password and hosts of a URI: a password with an `@`, `/` or `?` of its own can reach into what libpq takes
   /// for a host, a port or a name.
   private var authority = 0..<0
-  /// From the first `password` to the end: without its quotes a password with blanks looks like further options.
+  /// From the first `password` to the end: without its quotes a password with blanks looks like further options. All of
+  /// what looks like a URI and is none to libpq.
   private var tail = 0..<0
 
   var isEmpty: Bool { authority.isEmpty && tail.isEmpty }
 
   init(_ conninfo: UnsafeBufferPointer<UInt8>) {
-    if let prefix = uriPrefixLength(conninfo) { authority = prefix..<authorityEnd(conninfo, prefix) }
+    if let prefix = uriPrefixLength(conninfo) {
+      authority = prefix..<authorityEnd(conninfo, prefix)
+    } else if isLikeURI(conninfo) {
+      tail = 0..<conninfo.count
+      return
+    }
     if let start = passwordKey(in: conninfo, from: authority.upperBound) { tail = start..<conninfo.count }
   }
 
@@ -56,6 +62,11 @@ private struct SuspectPart {
     }
     return found
   }
+}
+
+/// Of another driver, or mistyped.
+private func isLikeURI(_ conninfo: UnsafeBufferPointer<UInt8>) -> Bool {
+  conninfo.contains(byte: UInt8(ascii: "@")) || conninfo.position(of: "://") != nil
 }
 
 /// Behind the last `@`, if there is one, else where the database's name or the query begins; nothing is suspect in

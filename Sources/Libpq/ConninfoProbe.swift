@@ -165,7 +165,7 @@ private func mayUseServiceFile(_ options: UnsafeMutablePointer<PQconninfoOption>
 }
 
 /// libpq ends the password in a URI at its first `@`, and takes the rest for a part of the host's name, which errors
-/// tell. A name has none; paths and abstract sockets may.
+/// tell; as it does with all that follows a semicolon. A name has neither; paths and abstract sockets may.
 private func mayBeHosts(_ options: UnsafeMutablePointer<PQconninfoOption>, _ message: inout Message) -> Bool {
   guard let hosts = find(UnsafeBufferPointer("host"), in: options),
     find(UnsafeBufferPointer("hostaddr"), in: options) == nil
@@ -177,6 +177,9 @@ private func mayBeHosts(_ options: UnsafeMutablePointer<PQconninfoOption>, _ mes
       isName = byte != UInt8(ascii: "/") && byte != UInt8(ascii: "@")
     } else if isName, byte == UInt8(ascii: "@") {
       message.append("@ in a host's name; in a URI the @ of a password is written %40")
+      return false
+    } else if isName, byte == UInt8(ascii: ";") {
+      message.append("; in a host's name; options are separated by blanks")
       return false
     }
     isFirst = byte == UInt8(ascii: ",")

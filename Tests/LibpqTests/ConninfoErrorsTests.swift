@@ -52,6 +52,16 @@ final class ConninfoErrorsTests: XCTestCase {
       "service=s3cret password=s3cret",
       "password=a\"s3cret\" x",
       "password=a' s3cret' s3cret=x",
+      "postgresql+psycopg2://u:s3cret@h/d",
+      "jdbc:postgresql://u:s3cret@h/d",
+      "PostgreSQL://u:s3cret@h/d",
+      " postgresql://u:s3cret@h/d",
+      "\"postgresql://u:s3cret@h/d\"",
+      "postgres:/u:s3cret@h/d",
+      "u:s3cret@h/d",
+      "mysql://u:s3cret",
+      "host=h;password=s3cret",
+      "host=a,h;password=s3cret dbname=d",
     ]
     var refused = 0
     for conninfo in conninfos {

@@ -31,12 +31,17 @@ def cleaned(error: Exception, text: object, parse: Parse) -> Exception:
         return error
     words = str(error)
     try:
-        parse(text)
+        found = parse(text)
     except Exception:
         told = _without_all_quoted(words) if _may_hold_password(text) else words
     else:
-        told = _without_strayed(words, text)
+        told = _without_all_quoted(words) if _has_semicolon(found) else _without_strayed(words, text)
     return error if told == words else type(error)(told)
+
+
+def _has_semicolon(found: Mapping[str, Any]) -> bool:
+    """In another option than a password: to libpq it separates nothing, and what follows may be one."""
+    return any(";" in str(value) for name, value in found.items() if "password" not in name)
 
 
 def _may_hold_password(text: str) -> bool:

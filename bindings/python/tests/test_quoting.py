@@ -53,6 +53,9 @@ def told(connect, text):
         f"host=h password=x {CANARY}",
         f"host=h password=x {CANARY}=y",
         f'host=h password=x a"b {CANARY}"',
+        f"host=no.such.invalid;password={CANARY}",
+        f"host=127.0.0.1 port=1;password={CANARY}",
+        f"postgresql+psycopg2://u:{CANARY}@{HOST}/db",
     ],
 )
 def test_nothing_of_a_password_is_quoted(connect, text):
