@@ -78,7 +78,10 @@ struct RefusalReport {
     append(gauges.waiting, " waiting, max_size ", &message)
     message.append(record.pointee.core.settings.maxSize)
     message.append(")")
-    guard let error = record.pointee.lastError.cString, !record.pointee.lastError.isEmpty else { return }
+    guard let error = record.pointee.lastError.cString, !record.pointee.lastError.isEmpty else {
+      if record.pointee.core.sessionsDoNotLast { message.append("; sessions are lost as soon as they are opened") }
+      return
+    }
     message.append("; last connect error: ")
     message.append(cString: error)
   }

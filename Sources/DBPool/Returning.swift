@@ -116,7 +116,10 @@ enum Returning {
     } else if displace(session, now: now) {
       return POOL_OK
     }
+    let isLost = condition == .broken && session.pointee.connection.map { !Connection($0).isOpen } ?? false
     record.enter()
+    // Before the watch has seen it: those who wait do not all try at once then.
+    if isLost { record.pointee.core.lost(session.slotPointer, now: now) }
     record.pointee.core.release(session.slotPointer, condition, now: now)
     if record.pointee.core.isQuiet {
       record.leave()

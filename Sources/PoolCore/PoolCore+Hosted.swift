@@ -25,7 +25,7 @@ extension PoolCore {
     counters.opened &+= 1
     counters.connectTime &+= Swift.max(0, now &- slot.pointee.since)
     health.reached(limit: concurrency)
-    health.succeeded(limit: concurrency)
+    health.succeeded(limit: concurrency, now: now)
     if settings.maxLifetime != .never { expiries.insert(slot, due: now.after(lifetime())) }
     if settings.hasWorkers { return settle(slot, now: now) }
     lend(slot, now: now)
@@ -68,11 +68,12 @@ extension PoolCore {
   /// A loan is put back. False: the host is to close its object and to confirm that.
   public mutating func releaseHosted(_ slot: SlotPointer, now: Instant) -> Bool {
     guard endLoan(slot, now: now) else { return true }
+    slot.pointee.hasServed = true
     guard mustClose(slot) else {
       settle(slot, now: now)
       return true
     }
-    if slot.pointee.isLost { health.suspect() }
+    if slot.pointee.isLost { sessionEnded(slot, now: now) }
     countEnd(slot)
     oweReplacement()
     slot.pointee.state = .ending
@@ -84,7 +85,7 @@ extension PoolCore {
   public mutating func discardHosted(_ slot: SlotPointer, now: Instant) {
     guard endLoan(slot, now: now) else { return }
     counters.discarded &+= 1
-    if slot.pointee.isLost { health.suspect() }
+    if slot.pointee.isLost { sessionEnded(slot, now: now) }
     slot.pointee.isUnfit = false
     countEnd(slot)
     oweReplacement()
@@ -157,6 +158,7 @@ extension PoolCore {
     slot.pointee.isLost = false
     slot.pointee.isUnfit = false
     slot.pointee.isReplaced = false
+    slot.pointee.hasServed = false
     slot.pointee.isStarted = true
     // Only for attempts of our own there is a bound on those that have not reached a server.
     slot.pointee.hasReached = true

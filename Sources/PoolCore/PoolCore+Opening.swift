@@ -19,7 +19,8 @@ extension PoolCore {
     guard endAttempt(slot) else { return }
     counters.opened &+= 1
     counters.connectTime &+= Swift.max(0, now &- slot.pointee.since)
-    health.succeeded(limit: concurrency)
+    health.succeeded(limit: concurrency, now: now)
+    if slot.pointee.isLost { sessionEnded(slot, now: now) }
     let expired = slot.pointee.partner
     unpair(slot)
     if settings.maxLifetime != .never { expiries.insert(slot, due: now.after(lifetime())) }
@@ -64,7 +65,7 @@ extension PoolCore {
     case .idle:
       slot.pointee.isLost = true
       idle.remove(slot)
-      health.suspect()
+      sessionEnded(slot, now: now)
       close(slot, replace: false)
     case .retiring:
       slot.pointee.isLost = true
@@ -121,6 +122,7 @@ extension PoolCore {
     slot.pointee.isLost = false
     slot.pointee.isUnfit = false
     slot.pointee.isReplaced = false
+    slot.pointee.hasServed = false
     slot.pointee.isStarted = false
     slot.pointee.hasReached = false
     opening.append(slot)
@@ -147,6 +149,12 @@ extension PoolCore {
     owed = 0
     let random = nextRandom()
     health.failed(failure, now: now, random: random)
+  }
+
+  /// A session was ended by the server or the network.
+  mutating func sessionEnded(_ slot: SlotPointer, now: Instant) {
+    let random = nextRandom()
+    health.sessionEnded(wasOfUse: slot.pointee.hasServed, now: now, random: random)
   }
 
   private mutating func endAttempt(_ slot: SlotPointer) -> Bool {

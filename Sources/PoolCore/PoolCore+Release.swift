@@ -29,9 +29,10 @@ extension PoolCore {
     guard slot.pointee.state == .leased else { return broken("released a slot that is not leased") }
     leased &-= 1
     if !settings.samplesUse { counters.useTime &+= now &- slot.pointee.since }
+    if condition.rawValue <= Condition.inTransaction.rawValue { slot.pointee.hasServed = true }
     if condition == .idle, isOrdinary, !slot.pointee.isCondemned, slot.pointee.epoch == epoch {
       keep(slot, now: now)
-    } else if condition == .idle, settings.reset.rawValue <= ResetMode.rollback.rawValue {
+    } else if condition == .idle, !slot.pointee.isLost, settings.reset.rawValue <= ResetMode.rollback.rawValue {
       settle(slot, now: now)
     } else {
       releaseUnclean(slot, condition, now: now)
@@ -46,10 +47,10 @@ extension PoolCore {
   }
 
   private mutating func releaseUnclean(_ slot: SlotPointer, _ condition: Condition, now: Instant) {
+    if slot.pointee.isLost { sessionEnded(slot, now: now) }
     let isUnfit = condition == .broken || condition == .discarded
     if isUnfit || (condition == .inTransaction && settings.reset == .none) {
       counters.discarded &+= 1
-      if condition == .broken, slot.pointee.isLost { health.suspect() }
       close(slot, replace: true)
     } else if mustClose(slot) {
       close(slot, replace: true)
@@ -76,7 +77,7 @@ extension PoolCore {
     if succeeded {
       settle(slot, isChecked: true, now: now)
     } else {
-      health.suspect()
+      sessionEnded(slot, now: now)
       close(slot, replace: true)
     }
     // It may have been closed; then the next idle one is checked for those who wait.
@@ -128,11 +129,11 @@ extension PoolCore {
     switch reason {
     case .broken:
       slot.pointee.isLost = true
-      health.suspect()
+      sessionEnded(slot, now: now)
       close(slot, replace: true)
     case .doubtful: beginLater(slot, .checking)
     case .stale:
-      if slot.pointee.isLost { health.suspect() }
+      if slot.pointee.isLost { sessionEnded(slot, now: now) }
       close(slot, replace: true)
     }
     serve(now: now)

@@ -123,6 +123,9 @@ public struct PoolCore: ~Copyable {
 
   public var hasConnectFailure: Bool { health.lastFailure != nil }
 
+  /// Sessions end as soon as they are open.
+  public var sessionsDoNotLast: Bool { health.isOnProbation }
+
   /// Nothing is left of a closed pool: no session, no attempt, no waiter.
   public var isFinished: Bool { isClosed && total == 0 && stuck == 0 && queue.isEmpty }
 

@@ -39,6 +39,10 @@ public struct Settings {
 public enum Span {
   /// How long an expired idle connection may still be lent while its replacement is being opened.
   public static var expiryGrace: Nanoseconds { Instant.milliseconds(100) }
+  /// A session that ends sooner after the last success was no use to anybody.
+  public static var infancy: Nanoseconds { Instant.milliseconds(1000) }
+  /// How long one has to live before others are opened, once several did not last.
+  public static var trial: Nanoseconds { Instant.milliseconds(100) }
   /// How long a closed session counts while its server has not closed its end.
   public static var linger: Nanoseconds { Instant.milliseconds(1000) }
   /// After this a reset or check is no longer counted as a connection about to come free.

@@ -33,6 +33,8 @@ public struct Slot: Linked, Due {
   public internal(set) var isLost = false
   /// Its peer is there, but an error has shown that it is of no use.
   public internal(set) var isUnfit = false
+  /// A borrower has put it back in good order; not known of all that were popped and pushed without the lock.
+  var hasServed = false
   /// Lent when it expired; the session that replaces it is open already.
   var isReplaced = false
   /// Hosted: the host still has an object of an earlier session.

@@ -40,6 +40,38 @@ import Testing
     }
   }
 
+  /// A proxy without a server behind it lets in and closes.
+  @Test func aServerWhoseSessionsEndAtOnceIsNotStormed() {
+    let pool = TestPool { ($0.minSize, $0.maxSize) = (5, 10) }
+    var opened = 0
+    let end = pool.now + .milliseconds(10_000)
+    while pool.now < end {
+      opened += pool.openAndLose()
+      pool.now = Swift.max(pool.now + .milliseconds(1), pool.core.nextDeadline(now: pool.now))
+    }
+    #expect(opened <= 20)
+    #expect(pool.sessionsDoNotLast)
+  }
+
+  @Test func oneThatLivesOpensTheWayForOthers() {
+    let pool = TestPool { ($0.minSize, $0.maxSize) = (5, 10) }
+    for _ in 0..<4 {
+      _ = pool.openAndLose()
+      pool.pass(800)
+    }
+    var opened = 0
+    let end = pool.now + .milliseconds(150)
+    while pool.now < end {
+      for item in pool.tasks() where item.kind == .open {
+        pool.succeed(item.slot)
+        opened += 1
+      }
+      pool.pass(10)
+    }
+    #expect(opened == 5)
+    #expect(!pool.sessionsDoNotLast)
+  }
+
   @Test func theWindowDoublesWithEachSuccess() {
     let pool = TestPool(tickets: 16) { $0.maxSize = 16 }
     for _ in 0..<16 { _ = pool.wait() }

@@ -47,6 +47,7 @@ final class TestPool {
   var isPaused: Bool { core.isPaused }
   var hasMinimum: Bool { core.hasMinimum }
   var hasFailedForGood: Bool { core.failedForGood }
+  var sessionsDoNotLast: Bool { core.sessionsDoNotLast }
   var needsTime: Bool { core.needsTime }
   var needsUpkeep: Bool { core.needsUpkeep(now: now) }
   func isLeaving(_ slot: SlotPointer) -> Bool { core.isLeaving(slot) }
@@ -138,6 +139,20 @@ final class TestPool {
       if all.isEmpty { return }
       for work in all { perform(work) }
     }
+  }
+
+  /// As `upkeep`, but that each session ends the moment it is open. How many were opened.
+  func openAndLose() -> Int {
+    var opened = 0
+    while case let all = tasks(), !all.isEmpty {
+      for work in all {
+        perform(work)
+        guard work.kind == .open else { continue }
+        opened += 1
+        core.lost(work.slot, now: now)
+      }
+    }
+    return opened
   }
 
   private func perform(_ work: Work) {

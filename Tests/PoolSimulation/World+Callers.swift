@@ -216,7 +216,7 @@ extension World {
     }
     let isExpired = now >= session.openedAt.after(shortestLifetime).after(ms(100))
     if !session.isKnownLost, session.epoch == epoch, !isExpired { fail("a good connection counts as stale") }
-    if session.isKnownLost, !isClosed { health.suspect() }
+    if session.isKnownLost, !isClosed { health.sessionEnded(session, now: now) }
     sessions[waiter.slot]?.isUnfit = true
     uncollected.removeAll { $0 == id }
     place[waiter.slot] = .pool
@@ -296,7 +296,7 @@ extension World {
     let isBroken = isHosted || random.chance(permille: 300)
     if isBroken {
       sessions[waiter.slot]?.isUnfit = true
-      if !isClosed { health.suspect() }
+      if !isClosed { health.sessionEnded(sessions[waiter.slot], now: now) }
     }
     uncollected.removeAll { $0 == id }
     place[waiter.slot] = .pool
@@ -423,11 +423,10 @@ extension World {
     sessions[slot]?.isUnfit = isUnfit
     sessions[slot]?.isDirty = condition == .inTransaction || reset == .discardAll || reset == .query
     sessions[slot]?.seenAt = now
-    if isUnfit {
-      tally.discarded += 1
-      if condition == .broken, sessions[slot]?.isKnownLost == true { health.suspect() }
-    }
+    if isUnfit { tally.discarded += 1 }
     if condition == .idle, push(slot, isLate: isLate) { return settleBooks() }
+    if condition == .idle || condition == .inTransaction { sessions[slot]?.hasServed = true }
+    if sessions[slot]?.isKnownLost == true { health.sessionEnded(sessions[slot], now: coarseNow) }
     let stays = mayStay(slot) && condition == .idle && !(sessions[slot]?.isDirty ?? true)
     core.release(slots + slot, condition, now: coarseNow)
     if stays, slots[slot].state == .closing { fail("a good connection is closed") }

@@ -59,7 +59,7 @@ extension World {
     guard let known = sessions[slot], known.id == session, place[slot] != .closing else { return }
     trace.note(now, "a loss is seen", slot)
     sessions[slot]?.isKnownLost = true
-    if slots[slot].state == .idle { health.suspect() }
+    if slots[slot].state == .idle { health.sessionEnded(sessions[slot], now: now) }
     core.lost(slots + slot, now: now)
     if slots[slot].state == .leased { isApart[slot] = true }
     settleBooks()

@@ -135,7 +135,7 @@ extension World {
     trace.note(now, "adopted", slot)
     tally.opened += 1
     health.reached(limit: concurrency)
-    health.succeeded(limit: concurrency)
+    health.succeeded(limit: concurrency, now: now)
     sessions[slot] = Session(id: newID(), epoch: attempt.epoch, openedAt: now, seenAt: now)
     place[slot] = .pool
     let stays = mayStay(slot)
@@ -157,9 +157,10 @@ extension World {
   func putBackHosted(_ slot: Int) {
     tally.puts += 1
     sessions[slot]?.seenAt = now
-    if sessions[slot]?.isKnownLost == true { health.suspect() }
-    let isUnfit = random.chance(permille: sessions[slot]?.isDead == true ? 600 : scenario.faults)
-    if isUnfit && !isCalm { discards(slot) } else { releases(slot) }
+    let isUnfit = random.chance(permille: sessions[slot]?.isDead == true ? 600 : scenario.faults) && !isCalm
+    if !isUnfit { sessions[slot]?.hasServed = true }
+    if sessions[slot]?.isKnownLost == true { health.sessionEnded(sessions[slot], now: coarseNow) }
+    if isUnfit { discards(slot) } else { releases(slot) }
     settleBooks()
     if core.hasCollectable, random.chance(permille: 200) { collect(upTo: 1 + random.below(3)) }
   }
@@ -193,7 +194,7 @@ extension World {
     tally.puts += 1
     tally.discarded += 1
     sessions[slot]?.isKnownLost = true
-    health.suspect()
+    health.sessionEnded(sessions[slot], now: now)
     place[slot] = .pool
     core.lost(slots + slot, now: now)
     core.release(slots + slot, .broken, now: now)

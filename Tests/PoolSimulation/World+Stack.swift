@@ -28,6 +28,8 @@ extension World {
   private func isPools(_ slot: Int) {
     if place[slot] != .stack { fail("slot \(slot) lay on the stack and is \(place[slot])") }
     place[slot] = .pool
+    sessions[slot]?.hasServed = true
+    if sessions[slot]?.isKnownLost == true { health.sessionEnded(sessions[slot], now: coarseNow) }
     state.release(slots + slot, .idle, now: coarseNow)
   }
 

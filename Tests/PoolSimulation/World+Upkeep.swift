@@ -178,12 +178,13 @@ extension World {
       core.attemptReached(slots + slot)
     }
     tally.opened += 1
-    health.succeeded(limit: concurrency)
+    health.succeeded(limit: concurrency, now: now)
     place[slot] = .pool
     sessions[slot] = Session(id: newID(), epoch: attempt.epoch, openedAt: now, seenAt: now)
     if attempt.isLostEarly {
       sessions[slot]?.isDead = true
       sessions[slot]?.isKnownLost = true
+      health.sessionEnded(sessions[slot], now: now)
       core.lost(slots + slot, now: now)
     }
     core.opened(slots + slot, now: now)
@@ -237,7 +238,7 @@ extension World {
     trace.note(now, succeeded ? "a query ends" : "a query fails", slot)
     if !succeeded {
       if place[slot] == .resetting { tally.resetFailures += 1 } else { tally.checkFailures += 1 }
-      health.suspect()
+      health.sessionEnded(sessions[slot], now: now)
     }
     place[slot] = .pool
     backgroundTurn[slot] += 1

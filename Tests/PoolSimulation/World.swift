@@ -30,6 +30,8 @@ struct Session {
   var isDead = false
   /// The pool was told that the peer is gone.
   var isKnownLost = false
+  /// Put back in good order, and the core was told.
+  var hasServed = false
   /// Hosted: the host has closed its object.
   var isClosedByHost = false
   /// Put back broken, or failed a check or reset.

@@ -11,7 +11,7 @@ import threading
 import time
 from typing import Callable
 
-SASL, SASL_CONTINUE = 10, 11
+AUTHENTICATED, SASL, SASL_CONTINUE = 0, 10, 11
 
 Script = Callable[[socket.socket], None]
 
@@ -55,6 +55,13 @@ class ScriptedServer:
 
 def close_at_once(_client: socket.socket) -> None:
     """As a proxy does that has nobody behind it."""
+
+
+def log_in_and_close(client: socket.socket) -> None:
+    """As a proxy does that knows its users and has lost its server."""
+    _startup(client)
+    _send(client, AUTHENTICATED, b"")
+    client.sendall(b"Z" + struct.pack("!i", 5) + b"I")
 
 
 def be_silent(client: socket.socket) -> None:

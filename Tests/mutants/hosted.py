@@ -165,8 +165,8 @@ MUTANTS = [
     Mutant(
         "a-lost-loan-raises-no-suspicion",
         HOSTED,
-        "    if slot.pointee.isLost { health.suspect() }\n    countEnd(slot)\n    oweReplacement()\n    slot",
-        "    countEnd(slot)\n    oweReplacement()\n    slot",
+        "    if slot.pointee.isLost { sessionEnded(slot, now: now) }\n    countEnd(slot)\n    oweRepl",
+        "    countEnd(slot)\n    oweRepl",
     ),
     # Objects to close
     Mutant(

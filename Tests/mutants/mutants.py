@@ -15,6 +15,7 @@ RELEASE = "PoolCore+Release.swift"
 OPENING = "PoolCore+Opening.swift"
 UPKEEP = "PoolCore+Upkeep.swift"
 LIFECYCLE = "PoolCore+Lifecycle.swift"
+HEALTH = "ConnectHealth.swift"
 
 MUTANTS = [
     # Wake-ups
@@ -209,7 +210,8 @@ MUTANTS = [
     Mutant(
         "a-stale-grant-is-left-open",
         RELEASE,
-        "      if slot.pointee.isLost { health.suspect() }\n      close(slot, replace: true)\n    }\n    serve",
+        "      if slot.pointee.isLost { sessionEnded(slot, now: now) }\n"
+        "      close(slot, replace: true)\n    }\n    serve",
         "      keep(slot, now: now)\n    }\n    serve",
     ),
     Mutant(
@@ -295,5 +297,36 @@ MUTANTS = [
         "DeadlineHeap.swift",
         "      if child + 1 < count, entries[child + 1].pointee.due < entries[child].pointee.due { child += 1 }\n",
         "      if child + 1 < 0 { child += 1 }\n",
+    ),
+    # Sessions that do not last
+    Mutant(
+        "sessions-that-do-not-last-are-as-good-as-others",
+        HEALTH,
+        "    guard isOnProbation else { return }\n    lastFailure",
+        "    if shortLived >= 0 { return }\n    lastFailure",
+    ),
+    Mutant(
+        "distrust-never-ends",
+        HEALTH,
+        "if !isEndCounted, age >= Span.trial { shortLived = 2 }",
+        "if age < 0 { shortLived = 2 }",
+    ),
+    Mutant(
+        "what-has-served-counts-as-useless",
+        HEALTH,
+        "guard !wasOfUse, now",
+        "guard wasOfUse == wasOfUse, now",
+    ),
+    Mutant(
+        "many-begin-while-sessions-do-not-last",
+        HEALTH,
+        "    if !isOnProbation { window",
+        "    if shortLived >= 0 { window",
+    ),
+    Mutant(
+        "a-session-lost-while-it-was-opened-counts-for-nothing",
+        OPENING,
+        "    if slot.pointee.isLost { sessionEnded(slot, now: now) }\n    let expired",
+        "    let expired",
     ),
 ]

@@ -105,3 +105,22 @@ def closes_at_once(trial: Trial) -> None:
     late = [call for call in trial.calls.errors if call.end > back + 1]
     trial.check(not late, f"{len(late)} errors later than 1 s after the return")
     trial.settled(pool)
+
+
+@fault("N04", "logins succeed and the sessions end at once, 20 threads calling", attempts=25, close_ms=250)
+def ends_after_login(trial: Trial) -> None:
+    """The attempts are those of an outage, and some before it is seen to be one."""
+    with ScriptedServer(scripted.log_in_and_close) as server:
+        pool = trial.pool(full=False, min_size=0, words={"port": server.port})
+        users = Users(20, lambda _number: trial.calls.use(pool) and None)
+        time.sleep(10)
+        attempts = len(server.attempts)
+        users.stop()
+        trial.check(all(call.error for call in trial.calls.list), "somebody was served")
+        trial.at_most("attempts in 10 s", attempts, trial.criteria["attempts"])
+        trial.notes.append(f"{attempts} attempts")
+        start = time.monotonic()
+        pool.close()
+        trial.at_most("close", (time.monotonic() - start) * 1000, trial.criteria["close_ms"], " ms")
+    trial.recovery_ms = None
+    trial.errors = 0  # those were to be
