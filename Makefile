@@ -389,7 +389,7 @@ test-faults-quick: all
 	@$(RUN_ENVIRONMENT) BUILD='$(BUILD)' $(VENV)/bin/python Tests/faults/run --quick --no-skips --settle 1
 
 .PHONY: test-chaos
-test-chaos: all ## Ask for 20 seconds while everything happens to the server: no wrong answer (SEED=n)
+test-chaos: all ## Ask all pools for 20 seconds while everything happens to the server: no wrong answer (SEED=n)
 	@.ci/venv $(PYTHON) $(VENV)
 	@$(RUN_ENVIRONMENT) BUILD='$(BUILD)' Tests/chaos/run 20 $(SEED)
 

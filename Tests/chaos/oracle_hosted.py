@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""oracle_hosted.py THREADS SEED: what `oracle` does, with a pool of psycopg2 connections. Works until its standard
-input ends, forks meanwhile, and ends with the line `N passed, M failed`."""
+"""oracle_hosted.py DRIVER THREADS SEED: what `oracle` does, with a pool of connections of psycopg2 or psycopg. Works
+until its standard input ends, forks meanwhile, and ends with the line `N passed, M failed`."""
 
 from __future__ import annotations
 
 import contextlib
 import faulthandler
+import importlib
 import os
 import random
 import select
@@ -17,28 +18,30 @@ import time
 import warnings
 
 import hosted_jobs
-from dbpool._psycopg2 import Psycopg2Pool
 from hosted_ledger import Ledger
 from hosted_memory import Figures, Rests, counts, figures
 
-SIZE = 6
 WARM_SECONDS = 2.0
+WARM_LOANS = 1500  # after some 1100 the memory of a process with psycopg grows by half a MiB at once, and only then
 REST_SECONDS = 30.0
 STUCK_SECONDS = 30.0
 GROWTH_KIB = 2048
 LATE_SECONDS = 0.25
 GROWTH_PERCENT = 1  # an hour
-APPLICATION = f"oracle-hosted-{os.getpid()}"
 
 
 class Oracle:
-    def __init__(self, threads: int, seed: int) -> None:
+    def __init__(self, driver: str, threads: int, seed: int) -> None:
+        self.name = driver
+        self.driver: hosted_jobs.Driver = importlib.import_module(f"jobs_{driver}").DRIVER
+        self.application = f"oracle-{driver}-{os.getpid()}"
+        self.size = threads
         self.ledger = Ledger()
         self.random = random.Random(seed)
-        self.pool = Psycopg2Pool(
-            {"dsn": "", "application_name": APPLICATION},
-            name="hosted",
-            max_size=SIZE,
+        self.pool = self.driver.pool(
+            {"application_name": self.application},
+            name=driver,
+            max_size=self.size,
             timeout=hosted_jobs.DEFAULT_TIMEOUT,
             max_lifetime=3,
         )
@@ -56,7 +59,8 @@ class Oracle:
     # ---------------------------------------------------------------------------------------------- threads
 
     def _run(self, number: int, seed: int, work) -> None:
-        worker = hosted_jobs.Worker(number + 1, seed, self.ledger)
+        worker = hosted_jobs.Worker(number + 1, seed, self.ledger, self.driver)
+        worker.untried = list(worker.jobs)  # the warm-up is to load all that a driver loads late
         while not self.ending.is_set():
             if self.resting.is_set():
                 self.began[number] = 0
@@ -78,7 +82,8 @@ class Oracle:
         if what == "reconnect":
             self.pool.reconnect()
         elif what == "resize":
-            self.pool.resize(worker.random.randrange(3), worker.random.randrange(3, SIZE + 1))
+            most = worker.random.randint((self.size + 1) // 2, self.size)
+            self.pool.resize(worker.random.randrange(min(3, most + 1)), most)
         elif what == "pause":
             self.pool.pause()
             time.sleep(worker.random.uniform(0, 0.1))
@@ -107,7 +112,7 @@ class Oracle:
             self.ledger.complain("failed_children", f"child {number} ended with status {status:#x}")
 
     def _live_as_child(self, number: int, seed: float) -> None:
-        worker = hosted_jobs.Worker(number, seed, self.ledger)
+        worker = hosted_jobs.Worker(number, seed, self.ledger, self.driver)
         code = 1
         try:
             self.pool.resume()  # a pause holds in a child too
@@ -141,7 +146,7 @@ class Oracle:
             self.end_if_stuck()
             time.sleep(0.002)
         self.pool.resume()
-        self.pool.resize(0, SIZE)
+        self.pool.resize(0, self.size)
         self.pool.reconnect()
         began = time.monotonic()
         latest = 0.0
@@ -172,14 +177,14 @@ class Oracle:
         start = figures()
         for thread in self.threads:
             thread.start()
-        time.sleep(WARM_SECONDS)
+        self.warm_up()
         is_warm, warm = self.rest(None)
-        self.check(is_warm, "the hosted pool is empty after the warm-up")
+        self.check(is_warm, f"the pool of {self.name} is empty after the warm-up")
         self.resting.clear()
         print("ready", flush=True)
         seconds = self.watch(warm)
         is_rested, end = self.rest(warm)
-        print(f"\nhosted: {len(self.threads) - 2} threads, {seconds:.0f} seconds")
+        print(f"\n{self.name}: {len(self.threads) - 2} threads, {seconds:.0f} seconds")
         self.ledger.print()
         print(f"  {self.pool!r}")
         self.rests.print()
@@ -187,13 +192,20 @@ class Oracle:
             print(f"  {when + ':':15} {then}")
         self.judge(is_rested, warm, end)
 
+    def warm_up(self) -> None:
+        time.sleep(WARM_SECONDS)
+        end = time.monotonic() + REST_SECONDS
+        while self.ledger.counts()["loans"] < WARM_LOANS and time.monotonic() < end:
+            self.end_if_stuck()
+            time.sleep(0.05)
+
     def watch(self, warm: Figures) -> float:
         """Forks until standard input ends, and rests whenever it says so. How long it was."""
         began = time.monotonic()
         while True:
             self.end_if_stuck()
             self.fork()
-            if not select.select([sys.stdin], [], [], self.random.uniform(0.05, 0.4))[0]:
+            if not select.select([sys.stdin], [], [], self.random.uniform(0.1, 0.8))[0]:
                 continue
             if not os.read(sys.stdin.fileno(), 16):
                 return time.monotonic() - began
@@ -226,7 +238,10 @@ class Oracle:
         self.ending.set()
         for thread in self.threads:
             thread.join()
-        self.check(hosted_jobs.wait_for_sessions(APPLICATION, 0, REST_SECONDS), "no session is left")
+        self.check(self._has_no_session(), "no session is left")
+
+    def _has_no_session(self) -> bool:
+        return hosted_jobs.wait_for_sessions(self.driver, self.application, 0, REST_SECONDS)
 
     def judge_rests(self) -> None:
         """Of a short run they say nothing."""
@@ -240,7 +255,7 @@ class Oracle:
 
 def main() -> int:
     warnings.filterwarnings("ignore", "This process", DeprecationWarning)  # fork with threads: that is the point
-    oracle = Oracle(int(sys.argv[1]), int(sys.argv[2]))
+    oracle = Oracle(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
     with contextlib.suppress(KeyboardInterrupt):
         oracle.work()
         print(f"{oracle.passed} passed, {oracle.failed} failed", flush=True)
