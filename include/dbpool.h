@@ -103,7 +103,7 @@ typedef uint64_t pool_ticket_t;
  * Callbacks run on a connector thread of the library, with no lock held, all signals blocked and a stack as large as
  * that of the program's own threads. They may block and may call the library; what would wait for itself answers
  * POOL_EDEADLOCK. They must return: no longjmp, no C++ exception, no pthread_exit. A child that a callback forks must
- * exec or _exit, not return. */
+ * exec or _exit, not return; a program that it starts inherits the blocked signals (posix_spawnattr_setsigmask). */
 
 /* A line for the log, from a bounded queue (drops are counted: `log_drops`). `message` is valid during the call. */
 typedef void (*pool_log_fn)(void *context, int level, const char *message);

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import signal
 import sys
 import threading
 from typing import Callable, Union
@@ -58,6 +59,8 @@ class Callbacks:
         self.conninfo_provider = conninfo_provider
         self.raised: dict[str, BaseException] = {}
         self.number = 0
+        # Of the program: the library blocks all, and a program that a callback starts would inherit that.
+        self._signals = signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
     @property
     def needed(self) -> bool:
@@ -75,6 +78,14 @@ class Callbacks:
             options.configure = _CONFIGURE
         if self.conninfo_provider:
             options.conninfo_provider = _CONNINFO_PROVIDER
+
+    def run(self, call: Callable[[Callbacks], None]) -> None:
+        """On a thread of the library, with the signal mask of the thread that made the pool."""
+        blocked = signal.pthread_sigmask(signal.SIG_SETMASK, self._signals)
+        try:
+            call(self)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
     def forget(self) -> None:
         _contexts.pop(self.number, None)
@@ -102,11 +113,14 @@ def _report_unhandled() -> None:
 
 
 def _log(context: int | None, level: int, message: bytes | None) -> None:
+    def call(callbacks: Callbacks) -> None:
+        if callbacks.log is not None:
+            callbacks.log(_LEVELS[min(max(level, 0), 3)], _lib.text(message))
+
     try:
         callbacks = _contexts.get(context or 0)
-        if callbacks is None or callbacks.log is None:
-            return
-        callbacks.log(_LEVELS[min(max(level, 0), 3)], _lib.text(message))
+        if callbacks is not None:
+            callbacks.run(call)
     except BaseException:
         _report_unhandled()
 
@@ -117,7 +131,7 @@ def _guarded(name: str, context: int | None, call: Callable[[Callbacks], None]) 
     if callbacks is None:
         return _FAILED
     try:
-        call(callbacks)
+        callbacks.run(call)
     except BaseException as error:
         callbacks.raised[name] = error
         return _FAILED

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
+import signal
+import subprocess
 import threading
 
 import pytest
@@ -101,6 +103,22 @@ def test_a_conninfo_that_cannot_be_used_is_the_cause(make_pool, wrong):
     with pytest.raises(dbpool.ConnectError) as caught:
         make_pool(conninfo_provider=lambda: wrong).get(1)
     assert isinstance(caught.value.__cause__, (TypeError, dbpool.InvalidArgument))
+
+
+def test_a_program_that_a_callback_starts_can_be_ended(make_pool):
+    """The library's threads block all signals, which such a program would inherit."""
+    codes = []
+
+    def provide():
+        with subprocess.Popen(["sleep", "60"]) as helper:
+            helper.terminate()
+            codes.append(helper.wait(10))
+        return ""
+
+    pool = make_pool(max_size=1, conninfo_provider=provide, connect_timeout=20)
+    with pool.connection(timeout=30) as conn:
+        assert query(conn, "select 1") == "1"
+    assert codes == [-signal.SIGTERM]
 
 
 def test_a_callback_that_would_wait_for_itself_is_told(make_pool):
