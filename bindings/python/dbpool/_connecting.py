@@ -82,7 +82,7 @@ def prepare(arguments: dict[str, Any], parse: Parse) -> tuple[Open, Redact, floa
         for name, value in _DEFAULTS.items():
             if name not in given:
                 arguments[name] = value
-    usual = _usual_connect_timeout(given)
+    usual = connect_timeout(given, _CONNECT_TIMEOUT)
     # Of the last attempt; what is blanked is that of a moment ago.
     last = Parameters(password="" if callable(given.get("password")) else given.get("password"))
 
@@ -107,11 +107,11 @@ def prepare(arguments: dict[str, Any], parse: Parse) -> tuple[Open, Redact, floa
     return open_connection, redact, None if usual == math.inf else usual * hosts
 
 
-def _usual_connect_timeout(given: Mapping[str, Any]) -> float:
-    """In seconds; libpq takes what is not above 0 for no limit."""
+def connect_timeout(given: Mapping[str, Any], default: float) -> float:
+    """In seconds, for each address; libpq takes what is not above 0 for no limit."""
     value = given.get("connect_timeout", os.environ.get("PGCONNECT_TIMEOUT"))
     if value is None:
-        return _CONNECT_TIMEOUT
+        return default
     try:
         seconds = int(value)
     except ValueError:

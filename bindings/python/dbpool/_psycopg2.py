@@ -10,7 +10,7 @@ from typing import Any, Callable, NamedTuple
 import psycopg2
 from psycopg2 import extensions
 
-from . import _connecting, _driver_errors, _gate, errors
+from . import _connecting, _driver_errors, _gate, _green, errors
 from ._driver import CLOSED_BY_OTHERS
 from ._hosted import Opening
 from ._refusing import is_refusing
@@ -86,7 +86,7 @@ def _watch_errors(cursor: Any) -> None:
 def _lent_class(base: Any) -> Any:
     is_plain = base.cursor is extensions.connection.cursor
 
-    class PooledConnection(base):  # type: ignore[misc]
+    class PooledConnection(_green.limited_class(base)):  # type: ignore[misc]
         # Attributes of its own only where the base has them: those of a borrower are not to stay.
         __slots__ = ("_pool", "_session")
 
@@ -176,11 +176,12 @@ class _Driver:
     @property
     def connects_in_caller(self) -> bool:
         """What waits in the place of psycopg2 may rely on the thread."""
-        return extensions.get_wait_callback() is not None
+        return _green.is_green()
 
     def connect(self, seconds: float | None) -> Any:
+        factory = _green.factory(self.lent, seconds) if _green.is_green() else self.lent
         try:
-            connection = self._open(psycopg2.connect, seconds, connection_factory=self.lent)
+            connection = self._open(psycopg2.connect, seconds, connection_factory=factory)
         except UnicodeDecodeError as error:  # the server's words in another encoding, or no server's at all
             raise psycopg2.OperationalError(error.object.decode(errors="replace")) from error
         try:

@@ -19,7 +19,7 @@ import psycopg2
 from psycopg2 import extensions
 from psycopg2.pool import PoolError
 
-from . import _connecting, _driver_errors, _gate, _lib, _opening, errors
+from . import _connecting, _driver_errors, _gate, _green, _lib, _opening, errors
 from ._deadline import Deadline
 from ._driver import CLOSED_BY_OTHERS
 from ._hosted import SLOT, SLOT_AND_FLAGS, HostedPool, Opening
@@ -103,7 +103,7 @@ class _Driver:
         """A `_connect` of a subclass is called as that of the original is; and what waits in the place of psycopg2 may
         rely on the thread."""
         kind = getattr(self._living()._connect, "__func__", None)
-        return kind is not AbstractConnectionPool._connect or extensions.get_wait_callback() is not None
+        return kind is not AbstractConnectionPool._connect or _green.is_green()
 
     def _living(self) -> AbstractConnectionPool:
         pool = self._pool()
@@ -274,9 +274,12 @@ class AbstractConnectionPool:
     def _connect(self, key: Hashable | None = None) -> Any:  # noqa: ARG002 - the signature of the original
         """Open a connection: for subclasses that have something to add."""
         opening = self._here.get(threading.get_ident())
-        kwargs = _connecting.resolved(self._kwargs)
-        work = functools.partial(_connecting.connected, psycopg2.connect, self._args, kwargs, extensions.parse_dsn)
-        if opening is None or not _opening.is_possible() or extensions.get_wait_callback() is not None:
+        kwargs, is_green = _connecting.resolved(self._kwargs), _green.is_green()
+        args: tuple[Any, ...] = self._args
+        if is_green:
+            args = _green.limited(args, kwargs, None if opening is None else opening.seconds_left())
+        work = functools.partial(_connecting.connected, psycopg2.connect, args, kwargs, extensions.parse_dsn)
+        if opening is None or not _opening.is_possible() or is_green:
             return work()
         try:
             return opening.run(work, functools.partial(_close_late_one, opening))

@@ -43,11 +43,11 @@ def frozen(*pids):
 class Proxy:
     """To the server, as a thread. While it is `dark` it keeps what it gets, for both sides, and takes everyone in."""
 
-    def __init__(self):
+    def __init__(self, port=0):
         self.dark = False
         self.accepted = 0
         self._pairs = {}
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self.port = self._listener.getsockname()[1]
         self._is_closed = False
         self._thread = threading.Thread(target=self._run, daemon=True)

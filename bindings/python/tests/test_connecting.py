@@ -64,7 +64,7 @@ def test_a_connect_ends_with_the_deadline(given, seconds, expected):
 def test_the_environment_counts(monkeypatch):
     monkeypatch.setenv("PGCONNECT_TIMEOUT", "4")
     assert arguments({})["connect_timeout"] == 4
-    assert _connecting._usual_connect_timeout({"connect_timeout": 0}) == math.inf
+    assert _connecting.connect_timeout({"connect_timeout": 0}, 10) == math.inf
 
 
 def test_the_password_is_blanked_wherever_it_was_given():
