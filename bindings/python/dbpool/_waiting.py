@@ -6,17 +6,20 @@ in the queue belongs to the ticket and is kept from slice to slice.
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
 from typing import Any, Callable
 
 from . import _lib
-from .errors import Canceled, ConnectError, PoolTimeout
+from .errors import Canceled, ConnectError, Error, PoolTimeout
 from .loan import Loan
 
 SLICE_MS = 100
 FIRST_SLEEP, LONGEST_SLEEP = 0.001, 0.02
+# In an error of the library, before the numbers of connections.
+_WAITED = re.compile(r" within \d+ ms(?= \(\d+ in use, )")
 
 Sleep = Callable[[float], object]
 GetWait = Callable[[int, int, int], Any]
@@ -97,7 +100,8 @@ def until(call: Callable[[int, int], object], handle: int, timeout_ms: int) -> N
         return
     longest_ms = SLICE_MS if sleep is None else 1
     infinite = timeout_ms == _lib.TIMEOUT_INFINITE
-    deadline = time.monotonic() + timeout_ms / 1000
+    began = time.monotonic()
+    deadline = began + timeout_ms / 1000
     pause = FIRST_SLEEP
     while True:
         started = time.monotonic()
@@ -110,10 +114,17 @@ def until(call: Callable[[int, int], object], handle: int, timeout_ms: int) -> N
             # A connect error before the end of the slice will not go away.
             early = isinstance(error, ConnectError) and time.monotonic() - started < 0.5 * slice_ms / 1000
             if early or (left_ms <= longest_ms and not infinite):
+                waited_ms = round((time.monotonic() - began) * 1000)
+                _tell_whole_wait(error, waited_ms if infinite else min(waited_ms, timeout_ms))
                 raise
         if sleep is not None:
             sleep(pause)
             pause = min(2 * pause, LONGEST_SLEEP)
+
+
+def _tell_whole_wait(error: Error, waited_ms: int) -> None:
+    """The library knows of the last slice alone."""
+    error.args = (_WAITED.sub(f" within {waited_ms} ms", str(error), count=1),)
 
 
 def drained(handle: int, timeout_ms: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 import time
 
@@ -56,6 +57,27 @@ def test_a_wrong_timeout_is_refused(pool, timeout):
     with pytest.raises(dbpool.InvalidArgument, match="timeout"), pool.connection(timeout):
         pass
     assert pool.stats().paused is False
+
+
+def test_an_error_tells_of_the_whole_wait(make_pool):
+    """On the main thread it told of the last slice."""
+    nowhere, lent = make_pool("host=127.0.0.1 port=1", min_size=1, name="within 1 ms (2 in"), make_pool()
+    conn = lent.get(10)
+    for call in (nowhere.wait, lent.drain):
+        with pytest.raises(dbpool.Error, match=r"(came free|be opened) within 250 ms \(\d+ in use, "):
+            call(0.25)
+    lent.put(conn)
+
+
+def test_an_error_that_comes_early_tells_of_the_wait_until_then(make_pool):
+    def wrong():
+        time.sleep(0.25)
+        return "password=wrong"
+
+    pool = make_pool(min_size=1, conninfo_provider=wrong)
+    with pytest.raises(dbpool.ConnectError, match="password authentication failed") as caught:
+        pool.wait(10)
+    assert 250 <= int(re.search(r"within (\d+) ms", str(caught.value))[1]) < 5000
 
 
 INTERRUPTED = """
