@@ -1,7 +1,8 @@
 """Calls from the library into Python.
 
 They arrive on the library's own threads. One function object of each kind serves all pools for the life of the
-process, so that a late call never meets one that is gone; the `context` is a number, looked up here.
+process, so that a late call never meets one that is gone; the `context` is a number, looked up here. What it stands for
+is kept by its pool, so that a pool that its own callbacks refer to can be garbage; by this module once that is closed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import signal
 import sys
 import threading
+import weakref
 from typing import Callable, Union
 
 from . import _lib
@@ -24,7 +26,8 @@ ConninfoCallback = Callable[[], Union[str, bytes]]
 _LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
 _FAILED = 1
 
-_contexts: dict[int, Callbacks] = {}
+_contexts: weakref.WeakValueDictionary[int, Callbacks] = weakref.WeakValueDictionary()
+_closing: dict[int, Callbacks] = {}
 _numbers = itertools.count(1)
 
 
@@ -59,6 +62,7 @@ class Callbacks:
         self.conninfo_provider = conninfo_provider
         self.raised: dict[str, BaseException] = {}
         self.number = 0
+        self.is_free = False
         # Of the program: the library blocks all, and a program that a callback starts would inherit that.
         self._signals = signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
@@ -90,6 +94,13 @@ class Callbacks:
     def forget(self) -> None:
         _contexts.pop(self.number, None)
 
+    def keep(self) -> None:
+        """Before the pool is closed: until the library has made its last call."""
+        if self.number:
+            _closing[self.number] = self
+            if self.is_free:  # another thread has closed it
+                _closing.pop(self.number, None)
+
     def cause_of(self, message: str) -> BaseException | None:
         """What a callback raised, if the message of a failed connect blames that callback."""
         return next((error for name, error in list(self.raised.items()) if name in message), None)
@@ -112,13 +123,18 @@ def _report_unhandled() -> None:
     threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
 
 
+def _found(context: int | None) -> Callbacks | None:
+    number = context or 0
+    return _closing.get(number) or _contexts.get(number)
+
+
 def _log(context: int | None, level: int, message: bytes | None) -> None:
     def call(callbacks: Callbacks) -> None:
         if callbacks.log is not None:
             callbacks.log(_LEVELS[min(max(level, 0), 3)], _lib.text(message))
 
     try:
-        callbacks = _contexts.get(context or 0)
+        callbacks = _found(context)
         if callbacks is not None:
             callbacks.run(call)
     except BaseException:
@@ -127,7 +143,7 @@ def _log(context: int | None, level: int, message: bytes | None) -> None:
 
 def _guarded(name: str, context: int | None, call: Callable[[Callbacks], None]) -> int:
     """An exception must not pass through C, which would read an undefined result: it becomes a code, and is kept."""
-    callbacks = _contexts.get(context or 0)
+    callbacks = _found(context)
     if callbacks is None:
         return _FAILED
     try:
@@ -164,7 +180,11 @@ def _conninfo_provider(context: int | None, buffer: int | None, size: int) -> in
 
 
 def _context_free(context: int | None) -> None:
-    _contexts.pop(context or 0, None)
+    callbacks = _found(context)
+    if callbacks is not None:
+        callbacks.is_free = True
+    for found in (_closing, _contexts):
+        found.pop(context or 0, None)
 
 
 _LOG = _lib.LogFunction(_log)
@@ -174,5 +194,5 @@ _FREE = _lib.FreeFunction(_context_free)
 
 
 def any_active() -> bool:
-    """Whether the library may still call into Python for any pool."""
-    return bool(_contexts)
+    """Whether the library may still call into Python for a pool that is closed."""
+    return bool(_closing)

@@ -291,6 +291,7 @@ class Pool:
         """Close the pool: who waits gets PoolClosed, idle connections close, borrowed ones when they are put back.
         Returns at once; a second time it does nothing."""
         # The handle stays: it is no address but a token that a closed pool never answers for, and puts need it.
+        self._callbacks.keep()
         self._closed = True
         with contextlib.suppress(PoolClosed):
             _lib.close(self._handle)
@@ -322,6 +323,7 @@ class Pool:
         if getattr(self, "_closed", True) or not self._handle:
             return
         if sys.is_finalizing() or self._pid != os.getpid():
+            self._callbacks.keep()
             return
         description = repr(self)
         self.close()

@@ -135,9 +135,12 @@ def test_a_callback_that_would_wait_for_itself_is_told(make_pool):
         assert [type(error) for error in errors] == [dbpool.WouldDeadlock]
 
 
+NOTICE = "do $$ begin raise notice 'hear, hear'; end $$"
+
+
 def notice(pool):
     with pool.connection() as conn:
-        query(conn, "do $$ begin raise notice 'hear, hear'; end $$")
+        query(conn, NOTICE)
 
 
 def test_the_log_goes_to_the_logger_that_was_named(make_pool, caplog):
@@ -172,8 +175,51 @@ def test_callbacks_are_let_go_after_the_pool(make_pool):
     pool = make_pool(configure=lambda conn: None, log=lambda level, message: None)
     with pool.connection():
         assert pool._callbacks.number in _callbacks._contexts
-    pool.close()
-    assert eventually(lambda: pool._callbacks.number not in _callbacks._contexts)
+    for _ in range(2):
+        pool.close()
+        assert eventually(lambda: pool._callbacks.number not in _callbacks._contexts)
+        assert not _callbacks.any_active()
+
+
+def test_a_pool_that_its_own_callback_refers_to_can_be_garbage(make_pool):
+    """Its sessions stayed for ever."""
+
+    class Owner:
+        def __init__(self):
+            self.pool = dbpool.Pool(min_size=1, name="owned", log=self.log)
+            self.pool.wait(10)
+
+        def log(self, level, message):
+            pass
+
+    def owners():
+        gc.collect()
+        return sum(type(thing) is Owner for thing in gc.get_objects())
+
+    Owner()
+    with pytest.warns(ResourceWarning, match="owned"):
+        gc.collect()
+    assert eventually(lambda: owners() == 0)
+    with make_pool().connection() as conn:
+        sessions = "select count(*) from pg_stat_activity where application_name = 'owned'"
+        assert eventually(lambda: query(conn, sessions) == "0")
+
+
+def test_what_the_library_says_after_the_end_of_a_pool_is_told():
+    lines, is_inside, may_go_on = [], threading.Event(), threading.Event()
+
+    def configure(conn):
+        is_inside.set()
+        may_go_on.wait(10)
+        query(conn, NOTICE)
+
+    pool = dbpool.Pool(min_size=1, configure=configure, log=lambda level, message: lines.append(message))
+    assert is_inside.wait(10)
+    with pytest.warns(ResourceWarning):
+        del pool
+    may_go_on.set()
+    assert eventually(lambda: any("hear, hear" in message for message in lines))
+    assert eventually(lambda: not _callbacks.any_active())
 
 
 def test_callbacks_of_a_pool_that_did_not_come_into_being_are_let_go():
