@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,11 @@ class Server:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.counts = dict.fromkeys(KINDS, 0)
+        # When each goes on. That is a thread's business: one that is frozen with a lock of the server's holds up every
+        # login, ours too.
         self._frozen: dict[int, float] = {}
+        self._lock = threading.Lock()
+        threading.Thread(target=self._thaw_in_time, daemon=True).start()
         self._cluster = Cluster()
         self._folder = self._cluster.folder
         self._write_password("first")
@@ -103,8 +108,10 @@ class Server:
 
     def freeze(self) -> None:
         for pid in self._backends()[: self.random.choice([1, 1, 4])]:
-            self._signal(pid, signal.SIGSTOP)
-            self._frozen[pid] = time.monotonic() + self.random.uniform(0.1, FREEZE_SECONDS)
+            seconds = self.random.uniform(0.1, FREEZE_SECONDS)
+            with self._lock:
+                self._signal(pid, signal.SIGSTOP)
+                self._frozen[pid] = time.monotonic() + seconds
 
     def restart_fast(self) -> None:
         self._restart("fast")
@@ -115,7 +122,7 @@ class Server:
     def _restart(self, mode: str) -> None:
         self._thaw_all()
         self._cluster.stop(mode)
-        self.rest(self.random.uniform(0, 0.3))
+        time.sleep(self.random.uniform(0, 0.3))
         self._cluster.start()
 
     def change_password(self) -> None:
@@ -130,26 +137,24 @@ class Server:
         self._run(f"ALTER ROLE app CONNECTION LIMIT {self.random.randrange(6)}")
         for pid in self._backends()[: self.random.choice([0, 3])]:
             self._run(f"SELECT pg_terminate_backend({pid})")
-        self.rest(self.random.uniform(0.2, 1))
+        time.sleep(self.random.uniform(0.2, 1))
         self._run("ALTER ROLE app CONNECTION LIMIT -1")
 
     # ------------------------------------------------------------------------------------------------- healing
 
-    def rest(self, seconds: float) -> None:
-        """Those that were frozen for long enough go on meanwhile."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            for pid in [pid for pid, until in self._frozen.items() if until <= time.monotonic()]:
-                self._thaw(pid)
+    def _thaw_in_time(self) -> None:
+        while True:
             time.sleep(0.02)
+            self._thaw(time.monotonic())
 
-    def _thaw(self, pid: int) -> None:
-        del self._frozen[pid]
-        self._signal(pid, signal.SIGCONT)
+    def _thaw(self, now: float) -> None:
+        with self._lock:
+            for pid in [pid for pid, end in self._frozen.items() if end <= now]:
+                del self._frozen[pid]
+                self._signal(pid, signal.SIGCONT)
 
     def _thaw_all(self) -> None:
-        for pid in list(self._frozen):
-            self._thaw(pid)
+        self._thaw(float("inf"))
 
     def heal(self) -> None:
         """Nothing happens any more, and it answers."""
