@@ -61,15 +61,15 @@ enum LibpqGate {
     process.pointee.forkOver.wake()
   }
 
-  /// At exit. Callbacks may be in libpq too; the thread that exits may be in one. Almost all of the second is for libpq:
-  /// a step of SCRAM is milliseconds of CPU, and on a starved machine it takes long.
+  /// At exit. Callbacks may be in libpq too; the thread that exits may be in one. Most of the second is for libpq: a
+  /// step of SCRAM is milliseconds of CPU, and on a starved machine it takes long; so does the rest of the exit there.
   static func shutForExit(isInCallback: Bool) {
     if process.pointee.isExiting.exchange(true, ordering: .sequentiallyConsistent) { return }
     let start = Clock.now
-    waitUntilEmpty(process.pointee.inLibpq, until: start.after(.milliseconds(900)))
+    waitUntilEmpty(process.pointee.inLibpq, until: start.after(.milliseconds(700)))
     // A server may ask for millions of rounds of SCRAM, which libpq computes in one step.
     if process.pointee.inLibpq.load(ordering: .sequentiallyConsistent) > 0 { pool_tls_keep() }
-    if !isInCallback { waitUntilEmpty(process.pointee.inCallback, until: start.after(.milliseconds(950))) }
+    if !isInCallback { waitUntilEmpty(process.pointee.inCallback, until: start.after(.milliseconds(800))) }
   }
 
   /// In a forked child: its only thread is the host's.
