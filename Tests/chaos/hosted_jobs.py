@@ -14,6 +14,8 @@ from hosted_ledger import Ledger, starved
 DEFAULT_TIMEOUT = 3.0  # of the oracle's pool
 # The server was stopped, crashed or starts again; the session was ended.
 EXPLAINED = {None, "57P01", "57P02", "57P03"}
+# psycopg, whose session the server has ended in the midst of a pipeline, before libpq has read the end of the stream.
+PIPELINE_CUT = "cannot exit pipeline mode while busy"
 # libpq's, the same in both drivers.
 IDLE = 0
 
@@ -242,6 +244,8 @@ def _work(worker: Worker, conn: Any) -> None:
 def _note_failure(worker: Worker, conn: Any, error: Any) -> None:
     worker.ledger.count("lost")
     sqlstate = error.diag.sqlstate
+    if sqlstate is None and str(error) == PIPELINE_CUT:
+        return
     # Without words from the server it is lost, or the driver refuses what it should not.
     if sqlstate not in EXPLAINED or (sqlstate is None and not conn.closed):
         worker.ledger.complain("strange_errors", f"{worker.tag}: {sqlstate}: {error!r}")
