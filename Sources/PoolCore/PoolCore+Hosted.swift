@@ -151,14 +151,7 @@ extension PoolCore {
     } else {
       return nil
     }
-    slot.pointee.state = .opening
-    slot.pointee.attempt &+= 1
-    slot.pointee.epoch = epoch
-    slot.pointee.isCondemned = false
-    slot.pointee.isLost = false
-    slot.pointee.isUnfit = false
-    slot.pointee.isReplaced = false
-    slot.pointee.hasServed = false
+    startOver(slot)
     slot.pointee.isStarted = true
     // Only for attempts of our own there is a bound on those that have not reached a server.
     slot.pointee.hasReached = true

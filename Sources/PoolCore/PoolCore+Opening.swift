@@ -115,6 +115,17 @@ extension PoolCore {
   mutating func beginOpening() -> SlotPointer? {
     guard let slot = free.popFirst() else { return nil }
     if owed > 0 { owed &-= 1 }
+    startOver(slot)
+    slot.pointee.isStarted = false
+    slot.pointee.hasReached = false
+    opening.append(slot)
+    total &+= 1
+    unreached &+= 1
+    return slot
+  }
+
+  /// Nothing of the session before holds for the one to be opened.
+  mutating func startOver(_ slot: SlotPointer) {
     slot.pointee.state = .opening
     slot.pointee.attempt &+= 1
     slot.pointee.epoch = epoch
@@ -123,12 +134,6 @@ extension PoolCore {
     slot.pointee.isUnfit = false
     slot.pointee.isReplaced = false
     slot.pointee.hasServed = false
-    slot.pointee.isStarted = false
-    slot.pointee.hasReached = false
-    opening.append(slot)
-    total &+= 1
-    unreached &+= 1
-    return slot
   }
 
   mutating func giveUp(_ slot: SlotPointer, now: Instant) {
