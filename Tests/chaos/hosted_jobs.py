@@ -103,6 +103,20 @@ def failing(tag: str) -> str:
     return f"do $$ begin raise exception '{tag}' using errcode = 'OR001'; end $$"
 
 
+def noticing(tag: str) -> str:
+    return f"do $$ begin raise notice '{tag}'; end $$"
+
+
+def notify_itself(worker: Worker, conn: Any) -> str:
+    """What it listens to from now on."""
+    tag = worker.next_tag()
+    channel = "tag_" + tag.replace(".", "_")
+    with conn.cursor() as cursor:
+        cursor.execute(f"listen {channel}; notify {channel}, '{tag}'")
+    conn.commit()
+    return channel
+
+
 def check_failure(worker: Worker, error: Any) -> None:
     """It is the failure that the worker asked for; another one is raised again."""
     if error.diag.sqlstate != "OR001":

@@ -11,7 +11,17 @@ from typing import Any
 
 import psycopg
 from dbpool._psycopg import PsycopgPool
-from hosted_jobs import Driver, Unfinished, Worker, ask, ask_slowly, check_failure, failing
+from hosted_jobs import (
+    Driver,
+    Unfinished,
+    Worker,
+    ask,
+    ask_slowly,
+    check_failure,
+    failing,
+    noticing,
+    notify_itself,
+)
 from psycopg import adapt, pq, rows
 
 # It warns of a pipeline that was left and lost its connection: that is the point.
@@ -55,23 +65,14 @@ class Ear:
 def be_told(worker: Worker, conn: Any) -> None:
     ear = Ear(worker)
     conn.add_notice_handler(ear)
-    conn.execute(f"do $$ begin raise notice '{worker.next_tag()}'; end $$")
+    conn.execute(noticing(worker.next_tag()))
     worker.check([(text, worker.pid) for text in ear.heard])
     if worker.random.random() < 0.5:
         conn.remove_notice_handler(ear)
 
 
-def _notify(worker: Worker, conn: Any) -> str:
-    """Itself; what it listens to."""
-    tag = worker.next_tag()
-    channel = "tag_" + tag.replace(".", "_")
-    conn.execute(f"listen {channel}; notify {channel}, '{tag}'")
-    conn.commit()
-    return channel
-
-
 def listen(worker: Worker, conn: Any) -> None:
-    channel = _notify(worker, conn)
+    channel = notify_itself(worker, conn)
     worker.check([(notify.payload, notify.pid) for notify in conn.notifies(timeout=1, stop_after=1)])
     conn.execute(f"unlisten {channel}")
     conn.commit()
@@ -80,20 +81,20 @@ def listen(worker: Worker, conn: Any) -> None:
 def leave_notify_handler(worker: Worker, conn: Any) -> None:
     heard: list[Any] = []
     conn.add_notify_handler(heard.append)
-    _notify(worker, conn)
+    notify_itself(worker, conn)
     worker.check([(notify.payload, notify.pid) for notify in heard])
 
 
 def leave_notifies(worker: Worker, conn: Any) -> None:
     """The generator has psycopg's lock of the connection."""
-    _notify(worker, conn)
+    notify_itself(worker, conn)
     notifies = conn.notifies(timeout=30)
     worker.kept.append(notifies)
     worker.check([(notify.payload, notify.pid) for notify in itertools.islice(notifies, 1)])
 
 
 def leave_notification(worker: Worker, conn: Any) -> None:
-    _notify(worker, conn)
+    notify_itself(worker, conn)
     ask(worker, conn)
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import psycopg2
 from dbpool._psycopg2 import Psycopg2Pool
-from hosted_jobs import Driver, Unfinished, Worker
+from hosted_jobs import Driver, Unfinished, Worker, noticing, notify_itself
 
 
 def be_told(worker: Worker, conn: Any) -> None:
     with conn.cursor() as cursor:
-        cursor.execute(f"do $$ begin raise notice '{worker.next_tag()}'; end $$")
+        cursor.execute(noticing(worker.next_tag()))
     # A server that ends may say so meanwhile.
     notices = [text.split() for text in conn.notices if text.startswith("NOTICE:")]
     worker.check([(words[-1], worker.pid) for words in notices])
@@ -20,12 +20,9 @@ def be_told(worker: Worker, conn: Any) -> None:
 
 
 def listen(worker: Worker, conn: Any) -> None:
-    tag = worker.next_tag()
-    name = "tag_" + tag.replace(".", "_")
+    channel = notify_itself(worker, conn)
     with conn.cursor() as cursor:
-        cursor.execute(f"listen {name}; notify {name}, '{tag}'")
-        conn.commit()
-        cursor.execute(f"unlisten {name}")
+        cursor.execute(f"unlisten {channel}")
     conn.poll()
     worker.check([(notify.payload, notify.pid) for notify in conn.notifies])
     del conn.notifies[:]
