@@ -123,27 +123,31 @@ private struct EffectiveOptions {
 
   /// The value comes in two parts, of which the second is mostly empty.
   private func forEach(_ body: (UnsafePointer<CChar>, UnsafePointer<CChar>, UnsafePointer<CChar>) -> Void) {
-    let nothing = cString("")
     var option = probe.options
     while let keyword = option.pointee.keyword {
-      let name = UnsafeBufferPointer<UInt8>(cString: keyword)
-      if name.isEqual(to: "connect_timeout") {
-      } else if let value = probe.value(of: option.pointee) {
-        body(keyword, value, nothing)
-      } else if let value = defaultValue(of: name) {
-        body(keyword, cString(value), nothing)
-      } else if name.isEqual(to: "fallback_application_name") || name.isEqual(to: "application_name") {
-        // libpq takes the second for the first when that is not set anywhere.
-        if let fallback = self.fallback, fallback[0] != 0 { body(keyword, fallback, nothing) }
-      } else if name.isEqual(to: "sslpassword") {
-        body(keyword, cString(PinnedOptions.noPassphrase), nothing)
-      } else if let (folder, file) = pinned.file(name) {
-        body(keyword, folder, file)
-      } else if PinnedOptions.isNothingWhenEmpty(name) {
-        body(keyword, nothing, nothing)
-      }
+      if let (value, more) = value(of: option, keyword) { body(keyword, value, more) }
       option += 1
     }
+  }
+
+  /// nil: it is not passed on. (Once in the library, not once for each loop.)
+  @inline(never)
+  private func value(
+    of option: UnsafeMutablePointer<PQconninfoOption>, _ keyword: UnsafePointer<CChar>
+  ) -> (UnsafePointer<CChar>, UnsafePointer<CChar>)? {
+    let nothing = cString("")
+    let name = UnsafeBufferPointer<UInt8>(cString: keyword)
+    if name.isEqual(to: "connect_timeout") { return nil }
+    if let value = probe.value(of: option.pointee) { return (value, nothing) }
+    if let value = defaultValue(of: name) { return (cString(value), nothing) }
+    if name.isEqual(to: "fallback_application_name") || name.isEqual(to: "application_name") {
+      // libpq takes the second for the first when that is not set anywhere.
+      guard let fallback = self.fallback, fallback[0] != 0 else { return nil }
+      return (fallback, nothing)
+    }
+    if name.isEqual(to: "sslpassword") { return (cString(PinnedOptions.noPassphrase), nothing) }
+    if let file = pinned.file(name) { return file }
+    return PinnedOptions.isNothingWhenEmpty(name) ? (nothing, nothing) : nil
   }
 
   /// What the server is told when neither conninfo nor environment name the application.
