@@ -28,6 +28,10 @@ int pool_at_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void
   return pthread_atfork(prepare, parent, child);
 }
 
+__attribute__((constructor)) static void on_load(void) {
+  if (pool_on_load) pool_on_load();
+}
+
 int pool_at_exit(void (*body)(void)) { return atexit(body) == 0 ? 0 : ENOMEM; }
 
 void pool_tls_prepare(void) {

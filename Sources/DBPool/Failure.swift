@@ -39,6 +39,10 @@ enum Failure {
     }
   }
 
+  static func exiting() -> Int32 {
+    set(POOL_ESYSTEM, "libpq cannot be used: the process exits")
+  }
+
   static func message(_ slot: UnsafeMutablePointer<pool_error_slot>) -> Message {
     UnsafeMutableRawPointer(slot).advanced(by: pool_error_message_offset()).withMemoryRebound(
       to: CChar.self, capacity: Int(POOL_MESSAGE_SIZE)

@@ -6,7 +6,8 @@ import Synchronization
   import PoolRuntime
 #endif
 
-/// fork(): the handlers of `pthread_atfork`.
+/// fork(): the handlers of `pthread_atfork`, registered when the library is loaded: a fork that began before the first
+/// pool did would not have met handlers registered by that pool, and its child could find the locks of both.
 ///
 /// Before the fork the forking thread sees to it that no thread of ours is inside libpq, and takes every lock of the library, in the order given at `PoolRecord`, so the child
 /// gets consistent memory; critical sections are short and never wait, so fork does not either. In the child every lock
@@ -14,6 +15,14 @@ import Synchronization
 /// connection of its parent nor keep it open, and PQfinish is never called on one. Everything else waits for the pool's
 /// first use in the child (`Revival`).
 enum Fork {
+  /// 0, or an errno value; no pool can be made then until another call has succeeded.
+  static func register() -> Int32 {
+    if process.pointee.hasForkHandlers { return 0 }
+    let error = pool_at_fork({ Fork.prepare() }, { Fork.parent() }, { Fork.child() })
+    process.pointee.hasForkHandlers = error == 0
+    return error
+  }
+
   static func prepare() {
     LibpqGate.shutForFork()
     process.pointee.registryLock.lock()
@@ -37,19 +46,23 @@ enum Fork {
   static func child() {
     process.pointee.forkCount.wrappingAdd(1, ordering: .relaxed)
     forgetThreads()
+    if process.pointee.isPrepared { leaveSessions() }
+    Registry.visit {
+      $0.pointee.log.lock.startOver()
+      $0.pointee.lock.startOver()
+    }
+    pool_callback_set(0)
+    process.pointee.connectorLock.startOver()
+    process.pointee.registryLock.startOver()
+  }
+
+  private static func leaveSessions() {
     // The one opened with the first pool, unless the host has closed it since.
     var spare = Descriptor()
     if !process.pointee.null.isOurs { spare = Descriptor(number: pool_open_null()) }
     let null = spare.isOpen ? spare.number : process.pointee.null.number
-    Registry.visit { record in
-      leave(record, null)
-      record.pointee.log.lock.startOver()
-      record.pointee.lock.startOver()
-    }
+    Registry.visit { leave($0, null) }
     spare.close()
-    pool_callback_set(0)
-    process.pointee.connectorLock.startOver()
-    process.pointee.registryLock.startOver()
   }
 
   private static func forgetThreads() {
@@ -79,4 +92,10 @@ enum Fork {
       session.pointee.attemptSocket.replace(with: null)
     }
   }
+}
+
+/// Called by the loader.
+@_cdecl("pool_on_load")
+public func poolOnLoad() {
+  _ = Fork.register()
 }

@@ -6,7 +6,8 @@ import Synchronization
   import PoolRuntime
 #endif
 
-/// The gate that every thread of ours passes on its way into libpq, and with it into OpenSSL.
+/// The gate that every thread of ours passes on its way into libpq, and with it into OpenSSL; one of the host's too
+/// where it may meet a lock that belongs to all of the process: of libpq, OpenSSL or the loader.
 ///
 /// At exit it shuts for good, and the exit handler waits for those inside: the handlers that run after it, OpenSSL's
 /// among them, find no thread of ours. Around a fork it is shut, and the forking thread waits for those inside: no lock
@@ -32,6 +33,16 @@ enum LibpqGate {
       // Forks that follow each other without a gap must not keep us out for ever: the next one lets us in first.
       if patience == 0 { process.pointee.overdue.wrappingAdd(1, ordering: .relaxed) }
     }
+  }
+
+  /// As `enter`, for a thread of the host's without a lock of ours: the count of forks, for `leave(since:)`.
+  static func enterFromHost() -> UInt32? {
+    enter() ? process.pointee.forkCount.load(ordering: .relaxed) : nil
+  }
+
+  /// A signal handler may have forked meanwhile: the child has counted nobody.
+  static func leave(since forkCount: UInt32) {
+    if process.pointee.forkCount.load(ordering: .relaxed) == forkCount { leave() }
   }
 
   static func leave() {

@@ -71,7 +71,10 @@ enum PoolConfiguration {
   ) -> Int32 {
     let code = options.validate()
     guard code == POOL_OK, giveName(&options) else { return code == POOL_OK ? Failure.set(POOL_ENOMEM) : code }
+    // libpq holds a lock while it asks for the user's name, which a child forked meanwhile would find taken.
+    guard let forkCount = LibpqGate.enterFromHost() else { return Failure.exiting() }
     let result = expand(conninfo, options, &parameters)
+    LibpqGate.leave(since: forkCount)
     guard result == POOL_OK else { return result }
     if let seconds = parameters?.connectTimeoutSeconds, !options.hasConnectTimeout {
       options.given.connect_timeout_ms = Int32(clamping: Swift.min(seconds, 2_147_483) * 1000)

@@ -15,7 +15,8 @@ struct Process: ~Copyable {
   var firstFree: RecordPointer?
   /// Of the next pool; also the N of "pool-N".
   var generation: UInt64
-  /// Handlers for fork and exit are registered.
+  var hasForkHandlers: Bool
+  /// What the first pool of a process needs is there.
   var isPrepared: Bool
   var hasExitHandler: Bool
   var hasTLSHandler: Bool

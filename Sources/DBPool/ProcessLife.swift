@@ -13,7 +13,7 @@ enum ProcessLife {
   /// Sees to the handlers and the upkeep thread. 0, or a code whose message is set.
   static func start(usesTLS: Bool) -> Int32 {
     // Without the lock: it may take those of the loader, and of fork.
-    if usesTLS, !process.pointee.isTLSReady.exchange(true, ordering: .acquiringAndReleasing) { pool_tls_prepare() }
+    if usesTLS, !process.pointee.isTLSReady.exchange(true, ordering: .acquiringAndReleasing) { prepareTLS() }
     process.pointee.registryLock.lock()
     defer { process.pointee.registryLock.unlock() }
     var code = prepareFork()
@@ -24,28 +24,35 @@ enum ProcessLife {
     return error == 0 ? POOL_OK : Failure.system(error, "cannot start the upkeep thread")
   }
 
+  private static func prepareTLS() {
+    guard let forkCount = LibpqGate.enterFromHost() else { return }
+    pool_tls_prepare()
+    LibpqGate.leave(since: forkCount)
+  }
+
   /// Under the registry's lock.
   private static func prepareFork() -> Int32 {
     // Again if there was no descriptor left at the first pool, or the host has closed it.
     if !process.pointee.null.isOurs { process.pointee.null = Descriptor(number: pool_open_null()) }
     if process.pointee.isPrepared { return POOL_OK }
-    let error = pool_at_fork({ Fork.prepare() }, { Fork.parent() }, { Fork.child() })
+    let error = Fork.register()
     guard error == 0 else { return Failure.system(error, "cannot register the handlers for fork") }
     process.pointee.poller = Poller()
     process.pointee.isPrepared = true
     return POOL_OK
   }
 
-  /// Sees to it that libpq is there, for a pool that connects by itself. 0, or a code whose message is set.
+  /// Sees to it that libpq is there, for a pool that connects by itself, and that a fork waits for those at the gate.
+  /// 0, or a code whose message is set.
   static func findLibpq() -> Int32 {
-    if pool_libpq_is_complete() { return POOL_OK }
     process.pointee.registryLock.lock()
     let code = prepareFork()
     process.pointee.registryLock.unlock()
     guard code == POOL_OK else { return code }
+    if pool_libpq_is_complete() { return POOL_OK }
     // A child forked in the middle of this would inherit a loader that has half loaded a library.
-    guard LibpqGate.enter() else { return Failure.set(POOL_ESYSTEM, "libpq cannot be loaded: the process exits") }
-    defer { LibpqGate.leave() }
+    guard let forkCount = LibpqGate.enterFromHost() else { return Failure.exiting() }
+    defer { LibpqGate.leave(since: forkCount) }
     return withUnsafeTemporaryAllocation(of: CChar.self, capacity: Int(POOL_MESSAGE_SIZE)) { why in
       guard let start = why.baseAddress else { return Failure.set(POOL_EINTERNAL) }
       return pool_libpq_load(start, why.count)

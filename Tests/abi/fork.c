@@ -181,6 +181,32 @@ TEST(a_fork_while_connects_are_under_way_hangs_nobody) {
   proxy_stop(proxy);
 }
 
+static atomic_bool makes_pools;
+
+static void *make_pools(void *unused) {
+  while (atomic_load(&makes_pools))
+    pool_close(pool_create("", NULL));
+  return unused;
+}
+
+TEST(a_fork_while_pools_are_made_hangs_no_child) {
+  unsetenv("PGUSER"); /* libpq asks the system then, and others wait for the answer */
+  atomic_store(&makes_pools, true);
+  pthread_t makers[2];
+  for (int i = 0; i < 2; i++)
+    REQUIRE_INT(pthread_create(&makers[i], NULL, make_pools, NULL), ==, 0);
+  bool is_well = true;
+  for (int i = 0; is_well && i < scaled(200); i++) {
+    pid_t child = fork();
+    if (child == 0)
+      _exit(pool_create("", NULL) == NULL);
+    is_well = CHECK_INT(end_of(child), ==, 0);
+  }
+  atomic_store(&makes_pools, false);
+  for (int i = 0; i < 2; i++)
+    pthread_join(makers[i], NULL);
+}
+
 TEST(a_pool_made_in_the_child_works) {
   pool_t *pool = open_pool(1, 1);
   REQUIRE(pool);

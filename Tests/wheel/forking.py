@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 
 import dbpool
 from dbpool._libpq import Libpq
@@ -30,6 +31,8 @@ if child == 0:
         use_a_pool()
         print(Libpq().version, flush=True)
         status = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(status)
 assert os.waitpid(child, 0)[1] == 0

@@ -26,6 +26,9 @@ void pool_callback_set(uint64_t token);
 int pool_at_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
 int pool_at_exit(void (*body)(void));
 
+/* Of the Swift code, for the loader; the tests of some modules are without it. */
+void pool_on_load(void) __attribute__((weak));
+
 /* Lets OpenSSL, if libpq brought it along, initialise itself now, without an exit handler. Where the host was quicker it
  * has one, and ours, registered after it, runs before it. Nothing happens when there is no OpenSSL. */
 void pool_tls_prepare(void);
