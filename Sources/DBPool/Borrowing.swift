@@ -199,7 +199,7 @@ struct Borrowing {
   /// Under the lock: only copies text.
   private func fail(_ refusal: Refusal, _ slot: UnsafeMutablePointer<pool_error_slot>?) {
     guard let slot else { return }
-    RefusalReport(record, refusal, waited: Clock.now - startedAt, wasTry: isTry).write(slot)
+    RefusalReport(record, refusal, since: startedAt, until: deadline, wasTry: isTry).write(slot)
   }
 
   private func unlockAndSignal() {

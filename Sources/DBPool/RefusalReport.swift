@@ -14,10 +14,11 @@ struct RefusalReport {
   private let waited: Nanoseconds
   private let wasTry: Bool
 
-  init(_ record: RecordPointer, _ refusal: Refusal, waited: Nanoseconds, wasTry: Bool) {
+  /// It waited from `start`, at most until `deadline`: that it was noticed later is not the caller's business.
+  init(_ record: RecordPointer, _ refusal: Refusal, since start: Instant, until deadline: Instant, wasTry: Bool) {
     self.record = record
     self.refusal = refusal
-    self.waited = waited
+    waited = Swift.min(Clock.now, deadline) &- start
     self.wasTry = wasTry
   }
 

@@ -29,7 +29,7 @@ enum Tickets {
         return POOL_OK
       case .refused(let refusal):
         record.leave()
-        return report(record, refusal, since: now)
+        return report(record, refusal, since: now, until: borrowing.deadline)
       case .granted(let slot):
         // Cannot be: a detached caller gets a ticket.
         record.pointee.core.release(slot, .discarded, now: now)
@@ -77,10 +77,12 @@ enum Tickets {
     return waiter
   }
 
-  static func report(_ record: RecordPointer, _ refusal: Refusal, since: Instant) -> Int32 {
+  static func report(
+    _ record: RecordPointer, _ refusal: Refusal, since start: Instant, until deadline: Instant
+  ) -> Int32 {
     guard let slot = pool_error_slot_take() else { return POOL_ENOMEM }
     record.enter()
-    let code = RefusalReport(record, refusal, waited: Clock.now - since, wasTry: false).write(slot)
+    let code = RefusalReport(record, refusal, since: start, until: deadline, wasTry: false).write(slot)
     record.leave()
     return code
   }
@@ -191,7 +193,7 @@ struct TicketWait {
   }
 
   private func end(_ waiter: WaiterPointer, _ collected: Collected) -> UnsafeMutableRawPointer? {
-    let startedAt = waiter.pointee.ticket.queuedAt
+    let (start, deadline) = (waiter.pointee.ticket.queuedAt, waiter.pointee.ticket.deadline)
     switch collected {
     case .granted(let slot):
       let loan = Loan(Session.of(slot), isChecked: true)
@@ -201,7 +203,7 @@ struct TicketWait {
     case .pending: return fail(POOL_PENDING)
     case .refused(let refusal):
       record.unlockAndSignal()
-      _ = Tickets.report(record, refusal, since: startedAt)
+      _ = Tickets.report(record, refusal, since: start, until: deadline)
       return nil
     }
   }

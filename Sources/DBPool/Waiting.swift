@@ -88,14 +88,13 @@ struct PoolWait {
 
   /// Under the lock; lets go of it.
   private func fail(_ code: Int32, _ slot: UnsafeMutablePointer<pool_error_slot>?) -> Int32 {
-    let waited = Clock.now - startedAt
     var code = code
     if code == POOL_ETIMEOUT || code == POOL_ECONNECT {
       let isFilling = !record.pointee.core.isDrained
       let cannot = isFilling && (record.pointee.core.hasConnectFailure || record.pointee.core.isEmpty)
       let refusal: Refusal = code == POOL_ECONNECT || cannot ? .cannotConnect : .timedOut
       code = refusal == .cannotConnect ? POOL_ECONNECT : POOL_ETIMEOUT
-      if let slot { RefusalReport(record, refusal, waited: waited, wasTry: false).write(slot) }
+      if let slot { RefusalReport(record, refusal, since: startedAt, until: deadline, wasTry: false).write(slot) }
       record.leave()
     } else {
       record.leave()

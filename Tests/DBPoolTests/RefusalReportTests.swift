@@ -12,7 +12,7 @@ final class RefusalReportTests: XCTestCase {
     _ record: RecordPointer, _ refusal: Refusal, waited: Nanoseconds = 0, wasTry: Bool = false
   ) -> (code: Int32, text: String) {
     guard let slot = pool_error_slot_take() else { return (0, "no memory") }
-    let code = RefusalReport(record, refusal, waited: waited, wasTry: wasTry).write(slot)
+    let code = RefusalReport(record, refusal, since: 0, until: waited, wasTry: wasTry).write(slot)
     XCTAssertEqual(lastError.code, code)
     return (code, lastError.text)
   }

@@ -62,6 +62,21 @@ TEST(a_ticket_ends_at_its_deadline) {
   close_whole(pool);
 }
 
+TEST(a_ticket_collected_late_tells_when_it_ended) {
+  pool_t *pool = open_pool(0, 1);
+  REQUIRE(pool);
+  PGconn *held = get_working(pool, POOL_TIMEOUT_DEFAULT);
+  pool_ticket_t ticket = 0;
+  CHECK_INT(pool_get_start(pool, 50, &ticket), ==, 0);
+  WAIT_FOR(5000, STAT(pool, waiting) == 0);
+  nap_ms(20);
+  CHECK(pool_get_wait(pool, ticket, 0) == NULL);
+  CHECK_INT(pool_errcode(), ==, POOL_ETIMEOUT);
+  CHECK_HAS(pool_errmsg(), "within 50 ms");
+  CHECK_INT(pool_put(pool, held), ==, 0);
+  close_whole(pool);
+}
+
 TEST(a_ticket_never_collected_gives_its_connection_back) {
   pool_t *pool = open_pool(1, 1);
   REQUIRE(pool);
