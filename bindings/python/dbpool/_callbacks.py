@@ -125,6 +125,7 @@ def _report_unhandled() -> None:
 
 def _found(context: int | None) -> Callbacks | None:
     number = context or 0
+    # Of a pool that the collector takes, Python clears the weak reference before it calls the __del__ that closes it.
     return _closing.get(number) or _contexts.get(number)
 
 
