@@ -23,7 +23,7 @@
 /* X(function, callers): PQ... only from the library, by its table. poll() and epoll_wait() fail with EINTR. */
 #define ALL_FUNCTIONS(X)                                                                                            \
   X(malloc, FROM_BOTH) X(posix_memalign, FROM_LIBRARY | NEVER_CALLED) X(calloc, FROM_BOTH) X(realloc, FROM_BOTH)    \
-  X(strdup, FROM_BOTH) X(pthread_create, FROM_LIBRARY) X(register_atfork, FROM_LIBRARY)                             \
+  X(strdup, FROM_BOTH) X(pthread_create, FROM_LIBRARY) X(register_atfork, FROM_LIBRARY | AT_LOAD)                   \
   X(cxa_atexit, FROM_LIBRARY) X(socket, FROM_LIBPQ) X(connect, FROM_LIBPQ) X(getsockopt, FROM_LIBPQ)                \
   X(setsockopt, FROM_LIBPQ) X(send, FROM_LIBPQ) X(recv, FROM_BOTH) X(poll, FROM_BOTH | FAILS_ONCE)                  \
   X(fcntl, FROM_BOTH) X(dup3, FROM_LIBRARY | FAILS_ONCE) X(pipe2, FROM_LIBRARY) X(open, FROM_LIBRARY)               \
@@ -100,7 +100,7 @@ void failing_arm_at_load(int function, long n) {
     abort();
 }
 
-/* The first of the functions that fail at load calls it: no part of the program runs before. */
+/* The functions that fail at load call it: no part of the program runs before. */
 static void arm_as_told_at_load(void) {
   static bool told;
   const char *text = told ? NULL : getenv(AT_LOAD_VARIABLE);
@@ -237,9 +237,16 @@ int pthread_create(pthread_t *restrict thread, const pthread_attr_t *restrict at
 }
 
 int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *module);
-STANDS_BEFORE(int, register_atfork, "__register_atfork", __register_atfork,
-              (void (*prepare)(void), void (*parent)(void), void (*child)(void), void *module),
-              (prepare, parent, child, module), ENOMEM, ENOMEM)
+int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *module) {
+  static int (*next)(void (*)(void), void (*)(void), void (*)(void), void *);
+  arm_as_told_at_load();
+  if (REFUSED(register_atfork))
+    return ENOMEM;
+  if (!next)
+    *(void **)&next = real("__register_atfork");
+  return next(prepare, parent, child, module);
+}
+
 int __cxa_atexit(void (*body)(void *), void *argument, void *module);
 STANDS_BEFORE(int, cxa_atexit, "__cxa_atexit", __cxa_atexit, (void (*body)(void *), void *argument, void *module),
               (body, argument, module), ENOMEM, -1)

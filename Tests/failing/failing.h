@@ -10,7 +10,7 @@ enum {
   FAILS_ONCE = 4,   /* its failure is one that passes, by what the system promises: not all of its calls fail */
   NEVER_CALLED = 8, /* and to be called by neither */
   MAY_LOSE = 16,    /* a failure leaves the slot of a thread's errors behind when the thread ends, at most */
-  AT_LOAD = 32,     /* called before main(): fails in a program of its own */
+  AT_LOAD = 32,     /* called before main(): fails in a program of its own; `and_after`: also in the life there */
 };
 #define AT_LOAD_VARIABLE "FAILING_AT_LOAD"
 

@@ -54,9 +54,10 @@ static void live(const struct tally *tally, long n, bool and_after) {
   _exit(!good ? 1 : life_reached() ? 0 : NOT_REACHED);
 }
 
-static void become_own_program(const struct tally *tally, long n) {
+static void become_own_program(const struct tally *tally, long n, bool and_after) {
   failing_arm_at_load(tally->function, n);
-  execl("/proc/self/exe", "main", "--live", tally->life, failing_functions[tally->function].name, (char *)NULL);
+  execl("/proc/self/exe", "main", "--live", tally->life, failing_functions[tally->function].name,
+        and_after ? "and-after" : "once", (char *)NULL);
   _exit(2);
 }
 
@@ -71,7 +72,7 @@ static void start(struct run *run, struct tally *tally, long n, bool and_after) 
   if (run->pid == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (failing_functions[tally->function].callers & AT_LOAD)
-      become_own_program(tally, n);
+      become_own_program(tally, n, and_after);
     live(tally, n, and_after);
   }
 }
@@ -145,7 +146,7 @@ static long next_call(long n) { return !quick || n < 2 ? n + 1 : n * 4; }
 static void try_function(struct tally *tally) {
   for (long n = 1; n < MOST_CALLS && !tally->reached_end; n = next_call(n))
     start(free_run(), tally, n, false);
-  if (failing_functions[tally->function].callers & (FAILS_ONCE | NEVER_CALLED | AT_LOAD))
+  if (failing_functions[tally->function].callers & (FAILS_ONCE | NEVER_CALLED))
     return;
   for (long n = 1; n <= (quick ? 1 : 6); n++)
     start(free_run(), tally, n * n, true);
@@ -187,10 +188,12 @@ int main(int argc, char **argv) {
     fprintf(stderr, "libdbpool or libpq is not loaded\n");
     return 2;
   }
-  if (argc == 4 && strcmp(argv[1], "--live") == 0)
+  if (argc == 5 && strcmp(argv[1], "--live") == 0) {
+    bool and_after = strcmp(argv[4], "and-after") == 0;
     for (int i = 0; failing_functions[i].name; i++)
       if (strcmp(failing_functions[i].name, argv[3]) == 0)
-        live(&(struct tally){.life = argv[2], .function = i}, LONG_MAX, false);
+        live(&(struct tally){.life = argv[2], .function = i}, and_after ? 1 : LONG_MAX, and_after);
+  }
   if (!has_role())
     return 2;
   int count = 0, passed = 0, failed = 0;
