@@ -24,8 +24,31 @@ static STATIC_TLS uint64_t callback_token;
 uint64_t pool_callback_get(void) { return callback_token; }
 void pool_callback_set(uint64_t token) { callback_token = token; }
 
+static void (*at_fork[3])(void);
+static STATIC_TLS bool is_forking;
+
+static void prepare_fork(void) {
+  if (is_forking) return;
+  is_forking = true;
+  at_fork[0]();
+}
+
+static void end_fork(int who) {
+  if (!is_forking) return;
+  is_forking = false;
+  at_fork[who]();
+}
+
+static void end_fork_in_parent(void) { end_fork(1); }
+static void end_fork_in_child(void) { end_fork(2); }
+
 int pool_at_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void)) {
-  return pthread_atfork(prepare, parent, child);
+  if (at_fork[0] == NULL) {
+    at_fork[2] = child;
+    at_fork[1] = parent;
+    at_fork[0] = prepare;
+  }
+  return pthread_atfork(prepare_fork, end_fork_in_parent, end_fork_in_child);
 }
 
 __attribute__((constructor)) static void on_load(void) {

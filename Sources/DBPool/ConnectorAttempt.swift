@@ -341,6 +341,10 @@ struct AttemptHooks: ConnectHooks {
 
   mutating func leaveLibpq() { LibpqGate.leave() }
 
+  mutating func enterResolver() -> Bool { LibpqGate.enterResolver() }
+
+  mutating func leaveResolver() { LibpqGate.leaveResolver() }
+
   mutating func shouldStop() -> Bool {
     let record = attempt.record
     if record.pointee.isStopping.load(ordering: .relaxed) { return true }

@@ -6,8 +6,11 @@ import Synchronization
   import PoolRuntime
 #endif
 
-/// fork(): the handlers of `pthread_atfork`, registered when the library is loaded: a fork that began before the first
-/// pool did would not have met handlers registered by that pool, and its child could find the locks of both.
+/// fork(): the handlers of `pthread_atfork`, registered twice; for each fork those called first do the work.
+///
+/// When the library is loaded, for a fork that begins before the first pool and meets it half-way. And by the first pool, as
+/// what is registered last is called first: by then an allocator has registered its own, which take its locks, so ours wait
+/// for those inside before that. In the parent and the child ours may run before theirs: they neither allocate nor free.
 ///
 /// Before the fork the forking thread sees to it that no thread of ours is inside libpq, and takes every lock of the library, in the order given at `PoolRecord`, so the child
 /// gets consistent memory; critical sections are short and never wait, so fork does not either. In the child every lock
@@ -15,12 +18,16 @@ import Synchronization
 /// connection of its parent nor keep it open, and PQfinish is never called on one. Everything else waits for the pool's
 /// first use in the child (`Revival`).
 enum Fork {
-  /// 0, or an errno value; no pool can be made then until another call has succeeded.
+  /// By each pool. 0, or an errno value: then the next call tries again.
   static func register() -> Int32 {
-    if process.pointee.hasForkHandlers { return 0 }
-    let error = pool_at_fork({ Fork.prepare() }, { Fork.parent() }, { Fork.child() })
-    process.pointee.hasForkHandlers = error == 0
+    if process.pointee.hasForkHandlers.exchange(true, ordering: .relaxed) { return 0 }
+    let error = registerHandlers()
+    if error != 0 { process.pointee.hasForkHandlers.store(false, ordering: .relaxed) }
     return error
+  }
+
+  fileprivate static func registerHandlers() -> Int32 {
+    pool_at_fork({ Fork.prepare() }, { Fork.parent() }, { Fork.child() })
   }
 
   static func prepare() {
@@ -97,5 +104,5 @@ enum Fork {
 /// Called by the loader.
 @_cdecl("pool_on_load")
 public func poolOnLoad() {
-  _ = Fork.register()
+  _ = Fork.registerHandlers()
 }

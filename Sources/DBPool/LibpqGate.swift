@@ -6,28 +6,34 @@ import Synchronization
   import PoolRuntime
 #endif
 
-/// The gate that every thread of ours passes on its way into libpq, and with it into OpenSSL; one of the host's too
-/// where it may meet a lock that belongs to all of the process: of libpq, OpenSSL or the loader.
+/// The gate that every thread of ours passes on its way into libpq, and with it into OpenSSL, or into the resolver; one of
+/// the host's too while `pool_create` loads libpq, makes OpenSSL ready and reads the conninfo.
 ///
 /// At exit it shuts for good, and the exit handler waits for those inside: the handlers that run after it, OpenSSL's
 /// among them, find no thread of ours. Around a fork it is shut, and the forking thread waits for those inside: no lock
-/// of libpq or OpenSSL is held by a thread that the child does not have. Steps inside do not wait for the network, so
-/// neither wait is long; both are bounded.
+/// of libpq, OpenSSL, the loader or the resolver is held by a thread that the child does not have. Steps in libpq do not
+/// wait for the network, so neither wait is long; both are bounded. A lookup does wait for it, but without its locks: those
+/// it takes for moments, mostly at once, so a fork waits for it a tenth of a second and an exit not at all.
 ///
 /// Nobody slips through: a thread counts itself, then looks; who shuts the gate says so, then looks at the count.
 enum LibpqGate {
   /// False when the process exits: the caller must not touch libpq any more.
-  static func enter() -> Bool {
+  static func enter() -> Bool { enter(process.pointee.inLibpq) }
+
+  static func enterResolver() -> Bool { enter(process.pointee.inResolver) }
+
+  @inline(never)
+  private static func enter(_ inside: borrowing Atomic<Int>) -> Bool {
     var patience = 20
     defer { if patience <= 0 { process.pointee.overdue.wrappingSubtract(1, ordering: .relaxed) } }
     while true {
-      process.pointee.inLibpq.wrappingAdd(1, ordering: .sequentiallyConsistent)
+      inside.wrappingAdd(1, ordering: .sequentiallyConsistent)
       if process.pointee.isExiting.load(ordering: .sequentiallyConsistent) {
-        leave()
+        inside.wrappingSubtract(1, ordering: .sequentiallyConsistent)
         return false
       }
       if process.pointee.forking.load(ordering: .sequentiallyConsistent) == 0 || patience <= -longest { return true }
-      leave()
+      inside.wrappingSubtract(1, ordering: .sequentiallyConsistent)
       waitForFork()
       patience -= 1
       // Forks that follow each other without a gap must not keep us out for ever: the next one lets us in first.
@@ -43,6 +49,10 @@ enum LibpqGate {
   /// A signal handler may have forked meanwhile: the child has counted nobody.
   static func leave(since forkCount: UInt32) {
     if process.pointee.forkCount.load(ordering: .relaxed) == forkCount { leave() }
+  }
+
+  static func leaveResolver() {
+    process.pointee.inResolver.wrappingSubtract(1, ordering: .sequentiallyConsistent)
   }
 
   static func leave() {
@@ -63,6 +73,7 @@ enum LibpqGate {
     waitUntilEmpty(process.pointee.overdue, until: Clock.now.after(.milliseconds(100)))
     process.pointee.forking.wrappingAdd(1, ordering: .sequentiallyConsistent)
     waitUntilEmpty(process.pointee.inLibpq, until: Clock.now.after(.milliseconds(500)))
+    waitUntilEmpty(process.pointee.inResolver, until: Clock.now.after(.milliseconds(100)))
   }
 
   /// In the parent, after it.
@@ -86,6 +97,7 @@ enum LibpqGate {
   /// In a forked child: its only thread is the host's.
   static func startOver() {
     process.pointee.inLibpq.store(0, ordering: .relaxed)
+    process.pointee.inResolver.store(0, ordering: .relaxed)
     process.pointee.inCallback.store(0, ordering: .relaxed)
     process.pointee.overdue.store(0, ordering: .relaxed)
     process.pointee.forking.store(0, ordering: .relaxed)

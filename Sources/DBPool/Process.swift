@@ -15,12 +15,13 @@ struct Process: ~Copyable {
   var firstFree: RecordPointer?
   /// Of the next pool; also the N of "pool-N".
   var generation: UInt64
-  var hasForkHandlers: Bool
+  /// The first pool has registered the handlers for fork, or is about to.
+  let hasForkHandlers: Atomic<Bool>
   /// What the first pool of a process needs is there.
   var isPrepared: Bool
   var hasExitHandler: Bool
   var hasTLSHandler: Bool
-  /// OpenSSL has been made ready, or is being made ready.
+  /// OpenSSL has been made ready.
   let isTLSReady: Atomic<Bool>
   /// Of /dev/null, for a forked child.
   var null: Descriptor
@@ -50,6 +51,8 @@ struct Process: ~Copyable {
   let isExiting: Atomic<Bool>
   /// Threads of ours inside libpq.
   let inLibpq: Atomic<Int>
+  /// Threads of ours that look up a name.
+  let inResolver: Atomic<Int>
   /// Threads of ours inside a callback.
   let inCallback: Atomic<Int>
   /// Threads of the host that are about to fork.

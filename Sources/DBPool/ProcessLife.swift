@@ -13,11 +13,11 @@ enum ProcessLife {
   /// Sees to the handlers and the upkeep thread. 0, or a code whose message is set.
   static func start(usesTLS: Bool) -> Int32 {
     // Without the lock: it may take those of the loader, and of fork.
-    if usesTLS, !process.pointee.isTLSReady.exchange(true, ordering: .acquiringAndReleasing) { prepareTLS() }
-    process.pointee.registryLock.lock()
-    defer { process.pointee.registryLock.unlock() }
+    if usesTLS, !process.pointee.isTLSReady.load(ordering: .acquiring) { prepareTLS() }
     var code = prepareFork()
     guard code == POOL_OK else { return code }
+    process.pointee.registryLock.lock()
+    defer { process.pointee.registryLock.unlock() }
     code = prepareExit(usesTLS: usesTLS)
     guard code == POOL_OK else { return code }
     let error = Upkeep.start()
@@ -26,17 +26,21 @@ enum ProcessLife {
 
   private static func prepareTLS() {
     guard let forkCount = LibpqGate.enterFromHost() else { return }
+    // A second thread may do it too; a child forked meanwhile does it again.
     pool_tls_prepare()
+    process.pointee.isTLSReady.store(true, ordering: .releasing)
     LibpqGate.leave(since: forkCount)
   }
 
-  /// Under the registry's lock.
   private static func prepareFork() -> Int32 {
+    // Without the lock: before glibc 2.36 this waits for a fork under way, and that fork for the lock.
+    let error = Fork.register()
+    guard error == 0 else { return Failure.system(error, "cannot register the handlers for fork") }
+    process.pointee.registryLock.lock()
+    defer { process.pointee.registryLock.unlock() }
     // Again if there was no descriptor left at the first pool, or the host has closed it.
     if !process.pointee.null.isOurs { process.pointee.null = Descriptor(number: pool_open_null()) }
     if process.pointee.isPrepared { return POOL_OK }
-    let error = Fork.register()
-    guard error == 0 else { return Failure.system(error, "cannot register the handlers for fork") }
     process.pointee.poller = Poller()
     process.pointee.isPrepared = true
     return POOL_OK
@@ -45,9 +49,7 @@ enum ProcessLife {
   /// Sees to it that libpq is there, for a pool that connects by itself, and that a fork waits for those at the gate.
   /// 0, or a code whose message is set.
   static func findLibpq() -> Int32 {
-    process.pointee.registryLock.lock()
     let code = prepareFork()
-    process.pointee.registryLock.unlock()
     guard code == POOL_OK else { return code }
     if pool_libpq_is_complete() { return POOL_OK }
     // A child forked in the middle of this would inherit a loader that has half loaded a library.

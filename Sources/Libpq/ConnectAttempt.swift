@@ -13,6 +13,9 @@ public protocol ConnectHooks {
   /// touched again.
   mutating func enterLibpq() -> Bool
   mutating func leaveLibpq()
+  /// Before names are looked up. False: the process is exiting.
+  mutating func enterResolver() -> Bool
+  mutating func leaveResolver()
   /// The server has asked for a login: blocks until this attempt may answer.
   mutating func awaitLoginTurn(until deadline: Int64) -> LoginTurn
   /// Asked at least every 100 ms (but for a resolver that hangs). True: the connection is no longer wanted.
@@ -20,6 +23,8 @@ public protocol ConnectHooks {
 }
 
 extension ConnectHooks {
+  public mutating func enterResolver() -> Bool { true }
+  public mutating func leaveResolver() {}
   public mutating func awaitLoginTurn(until deadline: Int64) -> LoginTurn { .granted }
 }
 
@@ -55,8 +60,11 @@ public enum ConnectAttempt {
   ) -> ConnectResult {
     if hooks.shouldStop() { return .stopped }
     message.clear()
+    guard hooks.enterResolver() else { return .abandoned }
+    let resolution = Targets.resolve(parameters, startingBehind: mark, &message)
+    hooks.leaveResolver()
     let targets: Targets
-    switch Targets.resolve(parameters, startingBehind: mark, &message) {
+    switch resolution {
     case .success(let resolved): targets = resolved
     case .failed: return .failed(.transient)
     case .outOfMemory: return .outOfMemory

@@ -207,6 +207,50 @@ TEST(a_fork_while_pools_are_made_hangs_no_child) {
     pthread_join(makers[i], NULL);
 }
 
+/* As an allocator's: its handlers take its lock, which threads need that a fork has to wait for. */
+static pthread_mutex_t allocator = PTHREAD_MUTEX_INITIALIZER;
+
+static void lock_allocator(void) { pthread_mutex_lock(&allocator); }
+static void unlock_allocator(void) { pthread_mutex_unlock(&allocator); }
+
+static void lock_in_libpq(int acquire) {
+  if (acquire) {
+    nap_ms(1);
+    lock_allocator();
+  } else {
+    unlock_allocator();
+  }
+}
+
+/* Of ten: a fork that has to wait in vain waits half a second. */
+static int64_t time_of_forks(void *unused) {
+  (void)unused;
+  int64_t took = 0;
+  for (int i = 0; i < 10; i++) {
+    int64_t start = now_ms();
+    pid_t child = fork();
+    if (child == 0)
+      _exit(0);
+    took += now_ms() - start;
+    if (!CHECK_INT(end_of(child), ==, 0))
+      return -1;
+  }
+  return took;
+}
+
+TEST_LIMIT(the_fork_handlers_of_an_allocator_come_later_than_ours, 60) {
+  unsetenv("PGUSER");
+  PQregisterThreadLock(lock_in_libpq);
+  REQUIRE_INT(pthread_atfork(lock_allocator, unlock_allocator, unlock_allocator), ==, 0);
+  atomic_store(&makes_pools, true);
+  pthread_t maker;
+  REQUIRE_INT(pthread_create(&maker, NULL, make_pools, NULL), ==, 0);
+  nap_ms(50);
+  CHECK_WITHIN(450, 10, time_of_forks, NULL);
+  atomic_store(&makes_pools, false);
+  pthread_join(maker, NULL);
+}
+
 TEST(a_pool_made_in_the_child_works) {
   pool_t *pool = open_pool(1, 1);
   REQUIRE(pool);

@@ -1,5 +1,6 @@
 /* A resolver that hangs. libpq's resolver cannot be interrupted: a thread waits in it, and nobody else does. The
- * program's own getaddrinfo() keeps "hang.example" for 30 seconds, or until the test lets go. */
+ * program's own getaddrinfo() keeps "hang.example" for 30 seconds, or until the test lets go; for "locked.example", which
+ * is 127.0.0.1, it takes a lock that no fork sets free, as that of the C library takes some. */
 #include "pools.h"
 
 #include <dlfcn.h>
@@ -9,10 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 enum { HANG_MS = 30000, MOST_STUCK = 16 };
 
-static const char hanging_host[] = "hang.example";
+static const char hanging_host[] = "hang.example", locked_host[] = "locked.example";
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static atomic_int inside, most_inside, calls;
 static atomic_bool released;
 
@@ -33,7 +36,15 @@ int getaddrinfo(const char *node, const char *service, const struct addrinfo *hi
     return hang();
   int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
   *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
-  return real ? real(node, service, hints, answer) : EAI_SYSTEM;
+  if (!real)
+    return EAI_SYSTEM;
+  if (!node || strcmp(node, locked_host) != 0)
+    return real(node, service, hints, answer);
+  pthread_mutex_lock(&lock);
+  nap_ms(2);
+  int result = real("127.0.0.1", service, hints, answer);
+  pthread_mutex_unlock(&lock);
+  return result;
 }
 
 static pool_t *open_hanging(const char *more) {
@@ -158,7 +169,7 @@ TEST(a_pool_leaves_at_most_sixteen_threads_in_the_resolver) {
   WAIT_FOR(5000, STAT(pool, stuck_connectors) == 0 && atomic_load(&inside) == 0);
   close_hanging(pool);
   CHECK_INT(stop_load(load).loans, ==, 0);
-  WAIT_FOR(5000, running_threads() <= threads_before + 1);
+  WAIT_FOR(5000, running_threads() <= resting_threads());
 }
 
 /* A thread that is stuck is not multiplied by tries. */
@@ -168,6 +179,63 @@ TEST(tries_do_not_pile_up_in_the_resolver) {
   for (int i = 0; i < 20; i++)
     CHECK(pool_get(pool, 20) == NULL);
   CHECK_INT(atomic_load(&calls), ==, 1);
+  close_hanging(pool);
+  let_go();
+}
+
+/* ---------------------------------------------------------------------------------------------------- fork */
+
+static atomic_bool looks_up;
+
+static void *look_up(void *pool) {
+  PGconn *conn;
+  while (atomic_load(&looks_up))
+    if ((conn = pool_get(pool, slow(10000))) != NULL)
+      pool_discard(pool, conn);
+  return NULL;
+}
+
+/* As another program: what threads of the parent had in hand is lost in the child, and would be told as lost at its end. */
+static void end_child(bool is_good) {
+  const char *program = is_good ? "/bin/true" : "/bin/false";
+  execl(program, program, (char *)NULL);
+  _exit(2);
+}
+
+TEST(a_fork_in_the_middle_of_a_lookup_leaves_the_child_a_resolver) {
+  char conninfo[128];
+  snprintf(conninfo, sizeof conninfo, "host=%s sslmode=disable pool_max_size=2", locked_host);
+  pool_t *pool = pool_create(conninfo, NULL);
+  REQUIRE(pool);
+  atomic_store(&looks_up, true);
+  pthread_t thread;
+  REQUIRE_INT(pthread_create(&thread, NULL, look_up, pool), ==, 0);
+  WAIT_FOR(5000, STAT(pool, opened) > 0);
+  bool is_well = true;
+  for (int i = 0; is_well && i < scaled(60); i++) {
+    nap_ms(i % 7);
+    pid_t child = fork();
+    if (child == 0)
+      end_child(works(pool_get(pool, slow(5000))));
+    int status = -1;
+    CHECK_INT(waitpid(child, &status, 0), ==, child);
+    is_well = CHECK_INT(status, ==, 0);
+  }
+  atomic_store(&looks_up, false);
+  pthread_join(thread, NULL);
+  close_whole(pool);
+}
+
+TEST(a_fork_waits_a_moment_for_a_resolver_that_hangs) {
+  pool_t *pool = open_hanging("pool_min_size=1");
+  REQUIRE(pool);
+  WAIT_FOR(5000, atomic_load(&inside) > 0);
+  int64_t start = now_ms();
+  pid_t child = fork();
+  if (child == 0)
+    end_child(true);
+  CHECK_INT(now_ms() - start, <, slow(2000));
+  CHECK_INT(waitpid(child, NULL, 0), ==, child);
   close_hanging(pool);
   let_go();
 }

@@ -240,7 +240,8 @@ int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)
 int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *module) {
   static int (*next)(void (*)(void), void (*)(void), void (*)(void), void *);
   arm_as_told_at_load();
-  if (REFUSED(register_atfork))
+  /* Not by the caller, which is the loader's where the calls on the way are jumps. */
+  if (is_refused(AT_register_atfork, *(void **)&prepare))
     return ENOMEM;
   if (!next)
     *(void **)&next = real("__register_atfork");

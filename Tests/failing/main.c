@@ -55,8 +55,10 @@ static void live(const struct tally *tally, long n, bool and_after) {
 }
 
 static void become_own_program(const struct tally *tally, long n, bool and_after) {
+  char number[24];
+  snprintf(number, sizeof number, "%ld", n);
   failing_arm_at_load(tally->function, n);
-  execl("/proc/self/exe", "main", "--live", tally->life, failing_functions[tally->function].name,
+  execl("/proc/self/exe", "main", "--live", tally->life, failing_functions[tally->function].name, number,
         and_after ? "and-after" : "once", (char *)NULL);
   _exit(2);
 }
@@ -188,11 +190,13 @@ int main(int argc, char **argv) {
     fprintf(stderr, "libdbpool or libpq is not loaded\n");
     return 2;
   }
-  if (argc == 5 && strcmp(argv[1], "--live") == 0) {
-    bool and_after = strcmp(argv[4], "and-after") == 0;
+  if (argc == 6 && strcmp(argv[1], "--live") == 0) {
+    bool and_after = strcmp(argv[5], "and-after") == 0;
+    long left = strtol(argv[4], NULL, 10) - failing_disarm();
+    long n = left > 0 ? left : and_after ? 1 : LONG_MAX;
     for (int i = 0; failing_functions[i].name; i++)
       if (strcmp(failing_functions[i].name, argv[3]) == 0)
-        live(&(struct tally){.life = argv[2], .function = i}, and_after ? 1 : LONG_MAX, and_after);
+        live(&(struct tally){.life = argv[2], .function = i}, n, and_after);
   }
   if (!has_role())
     return 2;

@@ -22,8 +22,10 @@ static inline void *pool_process(void) { return pool_process_memory; }
 uint64_t pool_callback_get(void);
 void pool_callback_set(uint64_t token);
 
-/* pthread_atfork() and atexit(): 0, or an errno value. */
+/* pthread_atfork(), of the same functions each time: registered twice, each is called once for a fork, prepare the first
+ * time, so as late as the last registration, and the others too. 0, or an errno value. At load first, by one thread. */
 int pool_at_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
+/* atexit(): 0, or an errno value. */
 int pool_at_exit(void (*body)(void));
 
 /* Of the Swift code, for the loader; the tests of some modules are without it. */
